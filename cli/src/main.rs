@@ -1,0 +1,3 @@
+//! The `quoit` tool.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Models of quoit's rings, over the code that ships.

@@ -1,0 +1,1 @@
+//! quoit: a lock-free ring-buffer transport between processes of one machine.
