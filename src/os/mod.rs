@@ -1,0 +1,12 @@
+//! The kernel. Knows system calls and nothing of rings; the only place that names
+//! libc.
+
+pub(crate) mod clock;
+pub(crate) mod fence;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod lock;
+pub(crate) mod map;
+pub(crate) mod process;
+#[cfg(test)]
+pub(crate) mod testing;
