@@ -1,0 +1,418 @@
+//! The first 256 bytes of a ring's file. Knows every field and every rule that a
+//! sound header keeps; knows nothing of files, and trusts no byte.
+//!
+//! ```text
+//! 0x00 magic    8 bytes   "QUOITRNG"       0x38 total     u64  bytes in all
+//! 0x08 version  u32       1                0x40 uuid      16 bytes
+//! 0x0c kind     u32       1 spsc, 2 mpmc   0x50 start     u64  first position
+//! 0x10 flags    u64       see below        0x58 created   u64  unix, nanoseconds
+//! 0x18 capacity u64                        0x60 zero      to 0xf8
+//! 0x20 max_len  u64                        0xf8 check     u64  FNV-1a of 0..0xf8
+//! 0x28 line     u64       64
+//! 0x30 data_off u64       0x5000
+//! ```
+//!
+//! All numbers are little-endian, whatever the target. The header is complete
+//! before the file has a name and never changes after: it is read once into a local
+//! buffer, and only the decoded copy is used.
+#![forbid(unsafe_code)]
+
+/// The header's length in bytes.
+pub(crate) const HEADER_LEN: usize = 256;
+/// What a ring's file begins with.
+pub(crate) const MAGIC: [u8; 8] = *b"QUOITRNG";
+/// The layout that this build reads and writes.
+pub(crate) const VERSION: u32 = 1;
+/// The unit of records and positions.
+pub(crate) const LINE: u64 = 64;
+/// Where the data begins.
+pub(crate) const DATA_OFF: u64 = 0x5000;
+/// The smallest and the largest ring of bytes, on any target.
+pub(crate) const SPSC_MIN: u64 = 1 << 12;
+pub(crate) const SPSC_MAX: u64 = 1 << 40;
+
+/// The bits of `flags`: the ring waits for the next peer for ever; a message whose
+/// receiver dies is lost.
+pub(crate) const KEEP_OPEN: u64 = 1 << 0;
+pub(crate) const AT_MOST_ONCE: u64 = 1 << 1;
+
+const AT_VERSION: usize = 0x08;
+const AT_KIND: usize = 0x0c;
+const AT_FLAGS: usize = 0x10;
+const AT_CAPACITY: usize = 0x18;
+const AT_MAX_LEN: usize = 0x20;
+const AT_LINE: usize = 0x28;
+const AT_DATA_OFF: usize = 0x30;
+const AT_TOTAL: usize = 0x38;
+const AT_UUID: usize = 0x40;
+const AT_START: usize = 0x50;
+const AT_CREATED: usize = 0x58;
+const AT_ZERO: usize = 0x60;
+const AT_CHECK: usize = 0xf8;
+
+/// Which ring algorithm a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// One sender, one receiver, messages of any length.
+    Spsc,
+    /// Many senders and receivers, slots of one length.
+    Mpmc,
+}
+
+impl Kind {
+    /// The name of the module that opens it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Spsc => "spsc",
+            Kind::Mpmc => "mpmc",
+        }
+    }
+
+    const fn number(self) -> u32 {
+        match self {
+            Kind::Spsc => 1,
+            Kind::Mpmc => 2,
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a ring is, once and for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) flags: u64,
+    pub(crate) capacity: u64,
+    pub(crate) max_len: u64,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) start: u64,
+    pub(crate) created: u64,
+}
+
+/// What is wrong with a file's first bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// Nothing but zeros.
+    Zeros,
+    /// Something else altogether.
+    NotARing,
+    /// Another layout.
+    Version { found: u32 },
+    /// An algorithm that this build does not know.
+    Kind { found: u32 },
+    /// The file ends before the ring does.
+    Truncated { found: u64, wanted: u64 },
+    /// A ring's header that contradicts itself.
+    Corrupt { what: &'static str },
+}
+
+/// The longest message that fits a ring of bytes whatever the position.
+pub(crate) const fn spsc_max_len(capacity: u64) -> u64 {
+    capacity / 2 - LINE
+}
+
+impl Header {
+    /// Whether the ring waits for the next peer for ever.
+    pub(crate) fn keep_open(&self) -> bool {
+        self.flags & KEEP_OPEN != 0
+    }
+
+    /// Whether a message is lost with the receiver that had it in hand.
+    pub(crate) fn at_most_once(&self) -> bool {
+        self.flags & AT_MOST_ONCE != 0
+    }
+
+    /// The bytes of the whole file.
+    pub(crate) fn total(&self) -> u64 {
+        // Both sides are bounded by `decode` or `Options::check`: no overflow.
+        DATA_OFF + self.capacity
+    }
+
+    /// The header as it stands in a file.
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0u8; HEADER_LEN];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(0, &MAGIC);
+        put(AT_VERSION, &VERSION.to_le_bytes());
+        put(AT_KIND, &self.kind.number().to_le_bytes());
+        put(AT_FLAGS, &self.flags.to_le_bytes());
+        put(AT_CAPACITY, &self.capacity.to_le_bytes());
+        put(AT_MAX_LEN, &self.max_len.to_le_bytes());
+        put(AT_LINE, &LINE.to_le_bytes());
+        put(AT_DATA_OFF, &DATA_OFF.to_le_bytes());
+        put(AT_TOTAL, &self.total().to_le_bytes());
+        put(AT_UUID, &self.uuid);
+        put(AT_START, &self.start.to_le_bytes());
+        put(AT_CREATED, &self.created.to_le_bytes());
+        let check = fnv1a(&bytes[..AT_CHECK]);
+        bytes[AT_CHECK..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the first bytes of a file of `file_len` bytes. `bytes` is a private
+    /// copy of as much of the header as the file has.
+    pub(crate) fn decode(bytes: &[u8], file_len: u64) -> Result<Header, Malformed> {
+        let bytes = &bytes[..bytes.len().min(HEADER_LEN)];
+        let prefix = bytes.len().min(MAGIC.len());
+        if bytes[..prefix] != MAGIC[..prefix] {
+            let zeros = bytes.iter().all(|&byte| byte == 0);
+            return Err(if zeros { Malformed::Zeros } else { Malformed::NotARing });
+        }
+        let Ok(bytes) = <&[u8; HEADER_LEN]>::try_from(bytes) else {
+            let found = file_len.min(bytes.len() as u64);
+            return Err(Malformed::Truncated { found, wanted: HEADER_LEN as u64 });
+        };
+        // Before the checksum: another layout may have another one.
+        let version = u32_at(bytes, AT_VERSION);
+        if version != VERSION {
+            return Err(Malformed::Version { found: version });
+        }
+        let corrupt = |what| Err(Malformed::Corrupt { what });
+        if u64_at(bytes, AT_CHECK) != fnv1a(&bytes[..AT_CHECK]) {
+            return corrupt("header checksum");
+        }
+        // From here on only a writer who also made the checksum fit is refused.
+        let kind = match u32_at(bytes, AT_KIND) {
+            1 => Kind::Spsc,
+            2 => Kind::Mpmc,
+            found => return Err(Malformed::Kind { found }),
+        };
+        let flags = u64_at(bytes, AT_FLAGS);
+        if flags & !(KEEP_OPEN | AT_MOST_ONCE) != 0 {
+            return corrupt("flags field");
+        }
+        let capacity = u64_at(bytes, AT_CAPACITY);
+        let max_len = u64_at(bytes, AT_MAX_LEN);
+        let start = u64_at(bytes, AT_START);
+        if !capacity.is_power_of_two() || capacity > SPSC_MAX {
+            return corrupt("capacity field");
+        }
+        if u64_at(bytes, AT_LINE) != LINE {
+            return corrupt("line field");
+        }
+        if u64_at(bytes, AT_DATA_OFF) != DATA_OFF {
+            return corrupt("data offset field");
+        }
+        let total = u64_at(bytes, AT_TOTAL);
+        if kind == Kind::Spsc {
+            if capacity < SPSC_MIN {
+                return corrupt("capacity field");
+            }
+            if max_len != spsc_max_len(capacity) {
+                return corrupt("message length field");
+            }
+            if DATA_OFF.checked_add(capacity) != Some(total) {
+                return corrupt("total length field");
+            }
+        }
+        if start % LINE != 0 {
+            return corrupt("start position field");
+        }
+        if bytes[AT_ZERO..AT_CHECK].iter().any(|&byte| byte != 0) {
+            return corrupt("reserved field");
+        }
+        if file_len < total {
+            return Err(Malformed::Truncated { found: file_len, wanted: total });
+        }
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&bytes[AT_UUID..AT_UUID + 16]);
+        Ok(Header {
+            kind,
+            flags,
+            capacity,
+            max_len,
+            uuid,
+            start,
+            created: u64_at(bytes, AT_CREATED),
+        })
+    }
+}
+
+fn u32_at(bytes: &[u8; HEADER_LEN], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+fn u64_at(bytes: &[u8; HEADER_LEN], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+/// FNV-1a, 64 bits: enough against accidents, and against nothing else. Each step is
+/// a bijection of the state, so one changed byte always changes the sum.
+const fn fnv1a(bytes: &[u8]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash ^= bytes[at] as u64;
+        hash = hash.wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            kind: Kind::Spsc,
+            flags: KEEP_OPEN | AT_MOST_ONCE,
+            capacity: 65536,
+            max_len: spsc_max_len(65536),
+            uuid: *b"0123456789abcdef",
+            start: 64,
+            created: 1_700_000_000_000_000_000,
+        }
+    }
+
+    /// A header with one field replaced and a checksum that fits.
+    fn forged(at: usize, value: &[u8]) -> [u8; HEADER_LEN] {
+        let mut bytes = header().encode();
+        bytes[at..at + value.len()].copy_from_slice(value);
+        let check = fnv1a(&bytes[..AT_CHECK]);
+        bytes[AT_CHECK..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Header, Malformed> {
+        Header::decode(bytes, DATA_OFF + 65536)
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        let header = header();
+        assert_eq!(decode(&header.encode()), Ok(header.clone()));
+        let plain = Header { flags: 0, start: 0, ..header };
+        assert_eq!(decode(&plain.encode()), Ok(plain));
+    }
+
+    #[test]
+    fn the_layout_is_what_it_always_was() {
+        let bytes = header().encode();
+        assert_eq!(bytes[..8], *b"QUOITRNG");
+        assert_eq!(bytes[0x08..0x10], [1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(bytes[0x10..0x18], [3, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[0x18..0x20], [0, 0, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[0x20..0x28], (32768u64 - 64).to_le_bytes());
+        assert_eq!(bytes[0x28..0x30], [64, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[0x30..0x38], [0, 0x50, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[0x38..0x40], [0, 0x50, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[0x40..0x50], *b"0123456789abcdef");
+        assert_eq!(bytes[0x50..0x58], [64, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[0x58..0x60], 1_700_000_000_000_000_000u64.to_le_bytes());
+        assert!(bytes[0x60..0xf8].iter().all(|&byte| byte == 0));
+        // The published test vectors of FNV-1a.
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(bytes[0xf8..], fnv1a(&bytes[..0xf8]).to_le_bytes());
+    }
+
+    #[test]
+    fn any_changed_byte_is_refused_whatever_its_value() {
+        let sound = header().encode();
+        for at in 0..HEADER_LEN {
+            for value in 0..=255 {
+                let mut bytes = sound;
+                bytes[at] = value;
+                assert_eq!(decode(&bytes).is_ok(), value == sound[at], "byte {at} = {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_forged_byte_is_refused_or_lies_where_all_values_are_legal() {
+        for (at, &sound) in header().encode()[..AT_CHECK].iter().enumerate() {
+            for value in 0..=255u8 {
+                let legal = match at {
+                    _ if value == sound => true,
+                    AT_KIND => value == 2,
+                    AT_FLAGS => value < 4,
+                    AT_START => value % 64 == 0,
+                    _ => (AT_UUID..AT_ZERO).contains(&at),
+                };
+                assert_eq!(decode(&forged(at, &[value])).is_ok(), legal, "byte {at} = {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_of_a_cut_header_is_refused() {
+        let sound = header().encode();
+        assert_eq!(
+            Header::decode(&[], 0),
+            Err(Malformed::Truncated { found: 0, wanted: HEADER_LEN as u64 })
+        );
+        for len in 0..HEADER_LEN {
+            assert_eq!(
+                Header::decode(&sound[..len], len as u64),
+                Err(Malformed::Truncated { found: len as u64, wanted: HEADER_LEN as u64 })
+            );
+        }
+        let total = DATA_OFF + 65536;
+        for len in [256, 257, 4096, DATA_OFF, total - 1] {
+            assert_eq!(
+                Header::decode(&sound, len),
+                Err(Malformed::Truncated { found: len, wanted: total })
+            );
+        }
+        assert!(Header::decode(&sound, total + 1).is_ok());
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        assert_eq!(decode(&[0; HEADER_LEN]), Err(Malformed::Zeros));
+        assert_eq!(decode(&[0; 3]), Err(Malformed::Zeros));
+        assert_eq!(decode(b"#!/bin/sh\n"), Err(Malformed::NotARing));
+        assert_eq!(decode(&[0xff; HEADER_LEN]), Err(Malformed::NotARing));
+        assert_eq!(decode(&forged(AT_VERSION, &[2])), Err(Malformed::Version { found: 2 }));
+        let other_end = 1u32.to_be_bytes();
+        assert_eq!(
+            decode(&forged(AT_VERSION, &other_end)),
+            Err(Malformed::Version { found: 1 << 24 })
+        );
+        assert_eq!(decode(&forged(AT_KIND, &[3])), Err(Malformed::Kind { found: 3 }));
+        assert_eq!(decode(&forged(AT_KIND, &[2])).map(|header| header.kind), Ok(Kind::Mpmc));
+    }
+
+    #[test]
+    fn a_forged_geometry_is_refused() {
+        let edges = [
+            0,
+            1,
+            63,
+            64,
+            65,
+            4095,
+            4096,
+            1 << 31,
+            1 << 32,
+            1 << 40,
+            1 << 41,
+            1 << 62,
+            1 << 63,
+            u64::MAX - 64,
+            u64::MAX,
+        ];
+        for at in [AT_CAPACITY, AT_MAX_LEN, AT_LINE, AT_DATA_OFF, AT_TOTAL] {
+            for value in edges {
+                let bytes = forged(at, &value.to_le_bytes());
+                let same = bytes == header().encode();
+                assert_eq!(Header::decode(&bytes, u64::MAX).is_ok(), same, "{at:#x} = {value}");
+            }
+        }
+        for start in edges {
+            let read = decode(&forged(AT_START, &start.to_le_bytes()));
+            assert_eq!(read.is_ok(), start % 64 == 0, "start {start}");
+        }
+    }
+}
