@@ -1,7 +1,6 @@
 //! quoit: a lock-free ring-buffer transport between processes of one machine.
 
 // Beside the tower: plain data.
-#[allow(dead_code)]
 mod error;
 mod options;
 
@@ -12,20 +11,25 @@ mod options;
 ))]
 #[allow(dead_code)]
 mod os;
-#[allow(unused_imports)]
+#[allow(unreachable_pub, dead_code)] // Public to the models only.
 mod sync;
 
 // Layer 1: bytes.
-#[allow(dead_code)]
+#[allow(unreachable_pub, dead_code)]
 mod layout;
 
 // Layer 2: algorithms.
+#[allow(unreachable_pub, dead_code)]
+mod region;
+#[allow(unreachable_pub, dead_code)]
+mod ring;
 #[allow(dead_code)]
 mod roster;
+#[allow(unreachable_pub, dead_code)]
+mod wake;
 
 pub use error::{
-    Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
-    TryRecvError, TrySendError,
+    Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 #[cfg(all(
     target_os = "linux",
@@ -33,3 +37,16 @@ pub use error::{
 ))]
 pub use layout::header::Kind;
 pub use options::{Delivery, Options};
+pub use roster::Presence;
+
+/// What the models are made of. Outside semver.
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod model {
+    pub use crate::layout;
+    pub use crate::region;
+    pub use crate::ring;
+    pub use crate::sync;
+    pub use crate::wake;
+}

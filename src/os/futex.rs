@@ -7,33 +7,14 @@
 
 use std::io;
 
-/// Who may wake whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Any process that maps the same file.
-    Shared,
-    /// Threads of this process.
-    Private,
-}
+use crate::sync::{Scope, Slept};
 
-impl Scope {
-    const fn flag(self) -> libc::c_int {
-        match self {
-            Scope::Shared => 0,
-            Scope::Private => libc::FUTEX_PRIVATE_FLAG,
-        }
+/// The flag of the system call.
+const fn flag(scope: Scope) -> libc::c_int {
+    match scope {
+        Scope::Shared => 0,
+        Scope::Private => libc::FUTEX_PRIVATE_FLAG,
     }
-}
-
-/// Why a sleep ended. Whatever it says, the caller looks at its word again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slept {
-    /// Somebody woke us, or a signal did, or the kernel would not let us sleep.
-    Woken,
-    /// The word had another value, so there was no sleep.
-    Changed,
-    /// The deadline passed.
-    TimedOut,
 }
 
 /// The timespec of the system call itself. libc's own has 64-bit seconds on some
@@ -56,7 +37,7 @@ impl Timespec {
 /// [`now_ns`](super::clock::now_ns)'s clock.
 ///
 /// Returns early at will: an interrupted sleep, and a word whose page is gone (a
-/// truncated file), are [`Slept::Woken`]. Callers loop, and ask after their file
+/// truncated file), are [`Slept::Look`]. Callers loop, and ask after their file
 /// when nothing else explains the wake.
 ///
 /// # Safety
@@ -79,7 +60,7 @@ pub(crate) unsafe fn wait(
         libc::syscall(
             libc::SYS_futex,
             word,
-            libc::FUTEX_WAIT_BITSET | scope.flag(),
+            libc::FUTEX_WAIT_BITSET | flag(scope),
             expected,
             timeout,
             std::ptr::null::<u32>(),
@@ -87,16 +68,16 @@ pub(crate) unsafe fn wait(
         )
     };
     if rc == 0 {
-        return Slept::Woken;
+        return Slept::Look;
     }
     match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EAGAIN) => Slept::Changed,
+        Some(libc::EAGAIN) => Slept::Look,
         Some(libc::ETIMEDOUT) => Slept::TimedOut,
-        Some(libc::EINTR | libc::EFAULT) => Slept::Woken,
+        Some(libc::EINTR | libc::EFAULT) => Slept::Look,
         _ => {
             // A filter forbids the call. The caller's loop must not burn the core.
             std::thread::yield_now();
-            Slept::Woken
+            Slept::Look
         }
     }
 }
@@ -109,7 +90,7 @@ pub(crate) fn wake(word: *const u32, n: u32, scope: Scope) -> u32 {
     let n = libc::c_int::try_from(n).unwrap_or(libc::c_int::MAX);
     // SAFETY: FUTEX_WAKE neither reads nor writes through the address from here;
     // the kernel resolves it and fails with EFAULT if it can not.
-    let rc = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | scope.flag(), n) };
+    let rc = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | flag(scope), n) };
     u32::try_from(rc).unwrap_or(0)
 }
 
@@ -127,7 +108,7 @@ mod tests {
         for scope in SCOPES {
             // SAFETY: `word` lives in this frame for the whole call.
             let slept = unsafe { wait(word.as_ptr(), 8, None, scope) };
-            assert_eq!(slept, Slept::Changed);
+            assert_eq!(slept, Slept::Look);
         }
     }
 

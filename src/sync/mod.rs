@@ -1,4 +1,45 @@
-//! The memory that the rings run on. Knows which world the crate is built for;
-//! knows nothing of rings.
+//! The memory model, in three worlds.
+//!
+//! Knows which atomics, fences, sleeps and clocks the rest of the crate runs on, and how a modelled actor
+//! dies. Knows nothing of rings, files or layouts. This is the only module that names `std::sync::atomic`,
+//! `loom` or `shuttle`.
+//!
+//! | world   | picked by                           | atomics         | futex                        | death          |
+//! |---------|-------------------------------------|-----------------|------------------------------|----------------|
+//! | native  | default                             | the processor's | the kernel's                 | the kernel's   |
+//! | loom    | `--cfg loom`, feature `model`       | loom's          | a lock and a condition       | [`actor`]      |
+//! | shuttle | `--cfg shuttle`, feature `model`    | shuttle's       | a lock and a condition       | [`actor`]      |
+//!
+//! The same names exist in every world, so the code above is the same text in all of them.
 
-pub(crate) use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+pub use core::sync::atomic::Ordering;
+
+#[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
+mod copy;
+#[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
+mod native;
+#[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
+pub use native::*;
+
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+mod model;
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+pub use model::*;
+
+/// Whether the waiters on a word are all threads of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Any process that maps the word may wait on it or wake it.
+    Shared,
+    /// Only this process uses the word.
+    Private,
+}
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slept {
+    /// Woken, or interrupted, or the word had already changed: look again.
+    Look,
+    /// The deadline of the sleep passed.
+    TimedOut,
+}

@@ -1,0 +1,121 @@
+//! The word that commits a record.
+//!
+//! Knows its bits. Knows nothing of memory or of who writes it.
+//!
+//! ```text
+//!  63            48 47     40 39                                        0
+//! +----------------+---------+-------------------------------------------+
+//! |  line number   |  kind   |                length + 1                 |
+//! +----------------+---------+-------------------------------------------+
+//! ```
+//!
+//! - 0 is "nothing here yet"; no committed word is 0, because of the `+ 1`.
+//! - `kind` 1 is a message whose payload follows 16 bytes behind the record's start, 3 one whose payload starts on the
+//!   next line; the length is that of the payload. `kind` 2 is a pad; its length is that of all its lines, up to the end
+//!   of the ring's memory.
+//! - The line number is the low 16 bits of the record's position divided by the line: a tripwire. A payload or an old
+//!   record that is mistaken for a header is refused unless it also names its place.
+
+use super::geometry::{Geometry, HEADER, LINE};
+
+/// "Nothing here yet."
+pub const EMPTY: u64 = 0;
+
+const MESSAGE: u64 = 1 << 40;
+const PAD: u64 = 2 << 40;
+const APART: u64 = 3 << 40;
+const LENGTH_BITS: u64 = (1 << 40) - 1;
+
+/// A validated header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A message with a payload of this many bytes.
+    Message {
+        /// Bytes of payload.
+        len: u64,
+        /// Bytes from the record's start to its payload.
+        payload: u64,
+    },
+    /// Nothing up to the end of the ring's memory.
+    Pad {
+        /// Bytes of the pad, in whole lines.
+        span: u64,
+    },
+}
+
+#[inline]
+const fn line_number(position: u64) -> u64 {
+    (position / LINE) << 48
+}
+
+/// The word that commits a message of `len` bytes at `position`, whose payload starts `payload` bytes behind it.
+#[inline]
+pub const fn message(position: u64, len: u64, payload: u64) -> u64 {
+    let kind = if payload == LINE { APART } else { MESSAGE };
+    line_number(position) | kind | (len + 1)
+}
+
+/// The word that commits a pad of `span` bytes at `position`.
+#[inline]
+pub const fn pad(position: u64, span: u64) -> u64 {
+    line_number(position) | PAD | (span + 1)
+}
+
+impl Record {
+    /// Reads a word that is not [`EMPTY`] and was loaded from the line of `position`. `None` when no sender of this
+    /// format can have written it there.
+    #[inline]
+    pub const fn parse(word: u64, position: u64, ring: Geometry) -> Option<Self> {
+        let tagged = word ^ line_number(position);
+        let len = (tagged & LENGTH_BITS).wrapping_sub(1);
+        let payload = match tagged & !LENGTH_BITS {
+            MESSAGE => HEADER,
+            APART => LINE,
+            PAD if len == ring.room_to_wrap(position) && len < ring.capacity() / 2 => {
+                return Some(Self::Pad { span: len });
+            }
+            _ => return None,
+        };
+        // The length first: only then can the sum not overflow.
+        if len <= ring.max_len() && Geometry::span(len, payload) <= ring.room_to_wrap(position) {
+            Some(Self::Message { len, payload })
+        } else {
+            None
+        }
+    }
+
+    /// Bytes that the record covers, in whole lines.
+    #[inline]
+    pub const fn span(self) -> u64 {
+        match self {
+            Self::Message { len, payload } => Geometry::span(len, payload),
+            Self::Pad { span } => span,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_nothing_else_is() {
+        let ring = Geometry::new(4096).expect("legal");
+        let at = 4096 * 5 + 64 * 3;
+        let read = |word, at| Record::parse(word, at, ring);
+        assert_eq!(read(message(at, 0, HEADER), at), Some(Record::Message { len: 0, payload: HEADER }));
+        let longest = Record::Message { len: ring.max_len(), payload: LINE };
+        assert_eq!(read(message(at, ring.max_len(), LINE), at), Some(longest));
+        assert_eq!(read(message(at, ring.max_len() + 1, LINE), at), None, "too long");
+        assert_eq!(read(message(at, 1, HEADER), at + 64), None, "names another line");
+        let late = 4096 * 6 - 128;
+        assert_eq!(read(message(late, 200, LINE), late), None, "straddles the end");
+        assert_eq!(read(pad(late, 128), late), Some(Record::Pad { span: 128 }));
+        assert_eq!(read(pad(late, 64), late), None, "a pad reaches the end");
+        assert_eq!(read(pad(4096, 4096), 4096), None, "a pad is shorter than half the ring");
+        let honest = message(at, 5, HEADER);
+        for word in [1, u64::MAX, MESSAGE, PAD, APART, 4 << 40 | 1, honest ^ 1 << 39, honest ^ 1 << 44] {
+            assert_eq!(read(word, at), None, "{word:#x}");
+        }
+    }
+}

@@ -1,0 +1,677 @@
+//! The spsc byte ring: one sender, one receiver, records of any length on cache lines.
+//!
+//! Knows the memory of one ring through a [`View`]. Knows nothing of who holds a role: whoever makes a [`Producer`] or a
+//! [`Consumer`] is the only one, by the kernel's word (docs/crash-safety.md).
+//!
+//! # State
+//!
+//! Positions count bytes since the ring was made and wrap at 2^64; `w(p)` is word 0 of the line at `p`.
+//!
+//! ```text
+//!            head        acked          tail ............ T              head + capacity
+//!             |            |              |               |                    |
+//!   ----------+------------+--------------+---------------+--------------------+
+//!             | being reset| unread       | in flight     | free: w(p) == 0    |
+//!             |            | committed    | committed     | (below `dirty`:    |
+//!             |            | by index     | in-band only  |  anything)         |
+//! ```
+//!
+//! | word    | written by | says                                                                  |
+//! |---------|------------|-----------------------------------------------------------------------|
+//! | `w(T)`  | sender     | 0: nothing yet; else a record is committed here                       |
+//! | `tail`  | sender     | everything before it is committed                                     |
+//! | `acked` | receiver   | a successor need not read before it                                   |
+//! | `head`  | receiver   | the sender may overwrite up to `head + capacity`                      |
+//! | `taken` | receiver   | a record before it was handed out (so a successor marks it delivered) |
+//! | `w(p)`  | receiver   | reset to 0 when released: the line may be committed to again          |
+//!
+//! # Invariants
+//!
+//! - I1. `head <= acked <= T <= head + capacity` and `tail <= T`; `tail` lags `T` by the operation in flight at most.
+//! - I2. `w(T)` is 0 until a commit's Release store, and so is every line that a later record can begin on before the
+//!   record before it is committed.
+//! - I3. Only the sender writes lines of `[T, head + capacity)`; only the receiver writes lines of `[head, T)`.
+//! - I4. A pad is committed only together with the record behind it.
+//!
+//! # Trust
+//!
+//! Each side keeps its own position privately and loads each shared word once into a local; what the other side may have
+//! garbled bounds nothing here. Every loop is bounded by the capacity.
+//!
+//! Orderings cite rows of docs/memory-ordering.md; deaths are the rows of docs/crash-safety.md.
+
+use core::mem::MaybeUninit;
+
+use super::Refused;
+use crate::layout::control::{
+    ACKED, ATTEMPTS, HEAD, LOST, RECEIVED, RECEIVED_BYTES, REDELIVERED, SENT, SENT_BYTES, TAIL, TAKEN,
+};
+use crate::layout::geometry::{Geometry, LINE, ahead};
+use crate::layout::record::{self, EMPTY, Record};
+use crate::layout::view::View;
+use crate::sync::Ordering::{Acquire, Relaxed, Release};
+
+/// The sending half.
+#[derive(Debug)]
+pub struct Producer {
+    view: View,
+    ring: Geometry,
+    /// `T`: where the next record goes. The truth; `tail` in the memory is its shadow.
+    tail: u64,
+    /// The last `head` that was read, so at most the true one.
+    head: u64,
+    /// The end of the furthest memory ever handed out: from `tail` up to here, word 0 of a line may be anything.
+    dirty: u64,
+    sent: u64,
+    sent_bytes: u64,
+}
+
+/// Memory for one record, not yet committed. Forgetting it is harmless: `dirty` remembers what it covered.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Position of the record, behind the pad if there is one.
+    start: u64,
+    /// Position of the first line behind the record.
+    end: u64,
+    len: u64,
+    /// Bytes from `start` to the payload: settled by the length that was claimed.
+    payload: u64,
+    /// `dirty` before this claim: lines of the pad below it may hold anything.
+    stale: u64,
+}
+
+impl Claim {
+    /// Position of the first byte of the payload.
+    #[inline]
+    pub fn payload(&self) -> u64 {
+        self.start.wrapping_add(self.payload)
+    }
+
+    /// Bytes of payload that were asked for.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl Producer {
+    /// Takes over as the sender. The caller holds the role; its predecessor, if any, is dead or has left.
+    ///
+    /// The true end of the stream may be behind the index: the predecessor may have died between committing in-band
+    /// and storing `tail` (C2), and the receiver, alive, may be releasing those very records. So this walks from the
+    /// index over committed records, and at the first empty line asks `acked` whether the line is empty because nobody
+    /// wrote it or because it was just released.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the cursors or a record contradict I1.
+    pub fn attach(view: View) -> Result<Self, Refused> {
+        let ring = view.ring();
+        let capacity = ring.capacity();
+        // A1 Acquire: pairs with the receiver's Release of `head`, so that its resets before it are seen.
+        let head = view.word(HEAD).load(Acquire);
+        // A2 Acquire: the predecessor's own prefix; its lock orders it already.
+        let tail = view.word(TAIL).load(Acquire);
+        // A3 Acquire: pairs with the receiver's Release of `acked`.
+        let acked = view.word(ACKED).load(Acquire);
+        if (head | tail | acked) % LINE != 0 {
+            return Err(Refused::Corrupt("a cursor is not on a line"));
+        }
+        let acked = ahead(acked, head, capacity).ok_or(Refused::Corrupt("acked is not within the ring"))?;
+        // `tail` may lag behind `head` by the operation that its writer died in, and by no more.
+        let indexed = match ahead(tail, head, capacity) {
+            Some(distance) => distance,
+            None if ahead(head, tail, capacity).is_some() => 0,
+            None => return Err(Refused::Corrupt("tail is not within the ring")),
+        };
+        let mut walked = acked.max(indexed);
+        while walked < capacity {
+            let at = head.wrapping_add(walked);
+            // A4 Acquire: pairs with the commit and with the receiver's reset of the line. Before A5.
+            let word = view.line(at).load(Acquire);
+            if word == EMPTY {
+                // A5 Acquire, after the word: a reset is stored behind its `acked`, so an empty line of a released
+                // record shows the record's end here.
+                let acked = view.word(ACKED).load(Acquire);
+                match ahead(acked, head, capacity) {
+                    Some(acked) if acked > walked && acked % LINE == 0 => walked = acked,
+                    Some(_) => break,
+                    None => return Err(Refused::Corrupt("acked is not within the ring")),
+                }
+            } else {
+                let found = Record::parse(word, at, ring).ok_or(Refused::Corrupt("a record's header"))?;
+                walked += found.span();
+            }
+        }
+        if walked > capacity {
+            return Err(Refused::Corrupt("a record reaches beyond the free space"));
+        }
+        let tail = head.wrapping_add(walked);
+        // Whatever the predecessor left in the free lines is scrubbed before the first commit that could expose it (C1).
+        let dirty = head.wrapping_add(capacity);
+        // A6 Release: so that an index reader need not poll. Not needed for safety.
+        view.word(TAIL).store(tail, Release);
+        // Relaxed: our role's own counters.
+        let sent = view.word(SENT).load(Relaxed);
+        // Relaxed: as above.
+        let sent_bytes = view.word(SENT_BYTES).load(Relaxed);
+        Ok(Self { view, ring, tail, head, dirty, sent, sent_bytes })
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    ///
+    /// `TooLong`, `Full` (now), or `Corrupt`.
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), Refused> {
+        let claim = self.try_claim(message.len())?;
+        self.view.write(claim.payload(), message);
+        self.commit(claim, claim.len);
+        Ok(())
+    }
+
+    /// Finds room for a message of `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `TooLong`, `Full` (now), or `Corrupt`.
+    #[inline]
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim, Refused> {
+        self.claim_at(self.tail, len)
+    }
+
+    /// Finds room for a message at `tail`, which is this side's end of the stream, committed or in the making.
+    #[inline]
+    fn claim_at(&mut self, tail: u64, len: usize) -> Result<Claim, Refused> {
+        let len = len as u64;
+        if len > self.ring.max_len() {
+            return Err(Refused::TooLong);
+        }
+        let place = self.ring.place(tail, len);
+        if place.end.wrapping_sub(self.head) > self.ring.capacity() {
+            self.refresh_head(place.end)?;
+        }
+        let stale = self.dirty;
+        if place.end.wrapping_sub(self.tail) > self.dirty.wrapping_sub(self.tail) {
+            self.dirty = place.end;
+        }
+        Ok(Claim { start: place.start, end: place.end, len, payload: place.payload, stale })
+    }
+
+    /// Reads how far the receiver has come; about once a lap while there is room.
+    #[cold]
+    fn refresh_head(&mut self, end: u64) -> Result<(), Refused> {
+        // S5 Acquire: pairs with R4; the receiver's reads and resets of these lines come before our stores.
+        let head = self.view.word(HEAD).load(Acquire);
+        let unread = self.tail.wrapping_sub(self.head);
+        match ahead(head, self.head, unread) {
+            Some(_) if head % LINE == 0 => self.head = head,
+            _ => return Err(Refused::Corrupt("head ran backwards or past what was sent")),
+        }
+        if end.wrapping_sub(head) > self.ring.capacity() { Err(Refused::Full) } else { Ok(()) }
+    }
+
+    /// Makes a claimed record visible, with a payload of `len` bytes, at most what was claimed.
+    #[inline]
+    pub fn commit(&mut self, claim: Claim, len: u64) {
+        debug_assert!(len <= claim.len);
+        let end = claim.start.wrapping_add(Geometry::span(len, claim.payload));
+        let header = record::message(claim.start, len, claim.payload);
+        if claim.start == self.tail {
+            self.publish(claim.stale, end, header);
+        } else {
+            self.later_header(claim.start, header);
+            self.publish(claim.stale, end, record::pad(self.tail, claim.start.wrapping_sub(self.tail)));
+        }
+        self.account(1, len);
+    }
+
+    /// The commit: everything up to `end` becomes visible with the one store of `first` at the tail.
+    #[inline]
+    fn publish(&mut self, stale: u64, end: u64, first: u64) {
+        if self.dirty != end || stale != self.tail {
+            self.scrub(stale, end, first);
+        }
+        // S3 Release: pairs with R0 (in-band). Orders the payload, the later headers and the scrub before it.
+        self.view.line(self.tail).store(first, Release);
+        // S4 Release: pairs with R0' (index). Never leads S3. C2 lies between them.
+        self.view.word(TAIL).store(end, Release);
+        self.tail = end;
+    }
+
+    /// Zeroes what an abandoned claim or a dead predecessor may have left where a header can be looked for: behind the
+    /// record, up to `dirty`, and inside a pad, up to what was dirty before this claim (a released pad is reset in its
+    /// first line only).
+    #[cold]
+    fn scrub(&mut self, stale: u64, end: u64, first: u64) {
+        // Never beyond what is ours (I3): `dirty` was set within `head + capacity`, and `head` only grows.
+        let dirty = self.dirty.wrapping_sub(end);
+        for line in (0..dirty).step_by(LINE as usize) {
+            // Relaxed: S3 orders it.
+            self.view.line(end.wrapping_add(line)).store(EMPTY, Relaxed);
+        }
+        if let Some(Record::Pad { span }) = Record::parse(first, self.tail, self.ring) {
+            let stale = stale.wrapping_sub(self.tail).min(span);
+            for line in (LINE..stale).step_by(LINE as usize) {
+                // Relaxed: S3 orders it.
+                self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
+            }
+        }
+        self.dirty = end;
+    }
+
+    #[inline]
+    fn account(&mut self, messages: u64, bytes: u64) {
+        self.sent = self.sent.wrapping_add(messages);
+        self.sent_bytes = self.sent_bytes.wrapping_add(bytes);
+        self.view.count(SENT, self.sent);
+        self.view.count(SENT_BYTES, self.sent_bytes);
+    }
+
+    /// Sends as many of `messages` as there is room for now, all of them visible at one point; answers how many.
+    ///
+    /// # Errors
+    ///
+    /// `TooLong` when the first that does not fit is too long for any ring of this size (nothing is sent then; callers
+    /// check the whole call beforehand), `Full` when there is room for none, or `Corrupt`.
+    pub fn try_send_batch<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, Refused> {
+        let (mut tail, mut first, mut sent, mut bytes) = (self.tail, EMPTY, 0, 0u64);
+        let stale = self.dirty;
+        for message in messages {
+            let message = message.as_ref();
+            let claim = match self.claim_at(tail, message.len()) {
+                Ok(claim) => claim,
+                Err(Refused::Full) if sent > 0 => break,
+                Err(refused) => return Err(refused),
+            };
+            self.view.write(claim.payload(), message);
+            let header = record::message(claim.start, claim.len, claim.payload);
+            if claim.start != tail {
+                let pad = record::pad(tail, claim.start.wrapping_sub(tail));
+                self.scrub_pad(stale, tail, claim.start);
+                self.later_header(claim.start, header);
+                if tail == self.tail { first = pad } else { self.later_header(tail, pad) }
+            } else if tail == self.tail {
+                first = header;
+            } else {
+                self.later_header(tail, header);
+            }
+            tail = claim.end;
+            sent += 1;
+            bytes += claim.len;
+        }
+        if sent > 0 {
+            self.publish(self.tail, tail, first);
+            self.account(sent as u64, bytes);
+        }
+        Ok(sent)
+    }
+
+    /// A header behind the first of an operation: nobody reaches it before S3 publishes the first.
+    #[inline]
+    fn later_header(&self, position: u64, word: u64) {
+        // S1 Relaxed: S3 orders it.
+        self.view.line(position).store(word, Relaxed);
+    }
+
+    /// The inner lines of a pad in a batch, as in [`scrub`](Self::scrub).
+    fn scrub_pad(&self, stale: u64, from: u64, to: u64) {
+        let stale = stale.wrapping_sub(self.tail);
+        let (from, to) = (from.wrapping_sub(self.tail), to.wrapping_sub(self.tail));
+        for line in (from + LINE..to.min(stale)).step_by(LINE as usize) {
+            // Relaxed: S3 orders it.
+            self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
+        }
+    }
+
+    /// Bytes that are not released yet, pads included; exact for the moment of the look.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub fn unreleased(&mut self) -> Result<u64, Refused> {
+        match self.refresh_head(self.tail) {
+            Ok(()) => Ok(self.tail.wrapping_sub(self.head)),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Whether a message of `len` bytes would find room now, looking at the receiver's cursor if need be.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub fn has_room(&mut self, len: u64) -> Result<bool, Refused> {
+        let end = self.ring.place(self.tail, len.min(self.ring.max_len())).end;
+        if end.wrapping_sub(self.head) <= self.ring.capacity() {
+            return Ok(true);
+        }
+        match self.refresh_head(end) {
+            Ok(()) => Ok(true),
+            Err(Refused::Full) => Ok(false),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// The memory.
+    #[inline]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// `T`.
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// Messages and bytes committed since the ring was made, as far as the counters tell.
+    pub fn sent(&self) -> (u64, u64) {
+        (self.sent, self.sent_bytes)
+    }
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Consumer {
+    view: View,
+    ring: Geometry,
+    /// The next record to read. Nothing before it is unreleased: one record is in hand at a time, and this moves on only
+    /// when it is released.
+    pos: u64,
+    /// The last `tail` that was read, if it is ahead of `pos`.
+    tail: u64,
+    /// Shadow of `taken`.
+    taken: u64,
+    /// Shadow of `attempts`.
+    attempts: u64,
+    at_most_once: bool,
+    received: u64,
+    received_bytes: u64,
+    lost: u64,
+    redelivered: u64,
+}
+
+/// A message that was handed out and not released.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    start: u64,
+    len: u64,
+    /// Bytes from `start` to the payload.
+    payload: u64,
+    /// How often it has been handed out, this time included.
+    pub attempts: u32,
+}
+
+impl Held {
+    /// Position of the record: the same whenever it is delivered.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.start
+    }
+
+    /// Bytes of payload.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Position of the payload.
+    #[inline]
+    pub fn payload(&self) -> u64 {
+        self.start.wrapping_add(self.payload)
+    }
+
+    #[inline]
+    fn end(&self) -> u64 {
+        self.start.wrapping_add(Geometry::span(self.len, self.payload))
+    }
+}
+
+impl Consumer {
+    /// Takes over as the receiver. The caller holds the role; its predecessor, if any, is dead or has left.
+    ///
+    /// What the predecessor had acknowledged but not published is finished before anything is read: it may have died
+    /// between `acked` and `head` (C5), with some of the lines reset and some not. The caller wakes the sender afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the cursors contradict I1.
+    pub fn attach(view: View, at_most_once: bool) -> Result<Self, Refused> {
+        let ring = view.ring();
+        // B1 Acquire: the predecessor's own prefix; its lock orders it already.
+        let pos = view.word(ACKED).load(Acquire);
+        // B2 Relaxed: our role's own word, ordered by the lock.
+        let reset = view.word(HEAD).load(Relaxed);
+        // Relaxed: our role's own words, ordered by the lock.
+        let taken = view.word(TAKEN).load(Relaxed);
+        let attempts = view.word(ATTEMPTS).load(Relaxed);
+        if (pos | reset | taken) % LINE != 0 {
+            return Err(Refused::Corrupt("a cursor is not on a line"));
+        }
+        let unfinished = ahead(pos, reset, ring.capacity()).ok_or(Refused::Corrupt("acked is not within the ring"))?;
+        for line in (0..unfinished).step_by(LINE as usize) {
+            // B3 Release: after B1's `acked`, as R2.
+            view.line(reset.wrapping_add(line)).store(EMPTY, Release);
+        }
+        if unfinished != 0 {
+            // B4 Release: pairs with S5, as R4.
+            view.word(HEAD).store(pos, Release);
+        }
+        // A predecessor that died between handing out and acknowledging leaves `taken` ahead by that one record. A
+        // garbled word would only mark a message as delivered before.
+        let taken = if ahead(taken, pos, ring.capacity() / 2).is_some() { taken } else { pos };
+        // Relaxed: our role's own counters.
+        let (received, received_bytes) =
+            (view.word(RECEIVED).load(Relaxed), view.word(RECEIVED_BYTES).load(Relaxed));
+        // Relaxed: as above.
+        let (lost, redelivered) = (view.word(LOST).load(Relaxed), view.word(REDELIVERED).load(Relaxed));
+        Ok(Self {
+            view,
+            ring,
+            pos,
+            tail: pos,
+            taken,
+            attempts,
+            at_most_once,
+            received,
+            received_bytes,
+            lost,
+            redelivered,
+        })
+    }
+
+    /// The next message, if one is committed. It stays the next one until it is released.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when the sender wrote what no sender writes.
+    #[inline]
+    pub fn try_take(&mut self) -> Result<Option<Held>, Refused> {
+        loop {
+            let Some(word) = self.poll()? else { return Ok(None) };
+            match Record::parse(word, self.pos, self.ring) {
+                Some(Record::Message { len, payload }) => {
+                    let held = Held { start: self.pos, len, payload, attempts: 1 };
+                    let end = held.end();
+                    if self.taken != self.pos {
+                        match self.take_again(held) {
+                            Some(held) => return Ok(Some(held)),
+                            None => continue,
+                        }
+                    }
+                    self.taken = end;
+                    // T1 Relaxed: only a successor of our role reads it, and the lock orders that. C4.
+                    self.view.word(TAKEN).store(end, Relaxed);
+                    return Ok(Some(held));
+                }
+                // At most once a call: a pad ends at the end of the memory, and a pad at offset 0 is not valid.
+                Some(Record::Pad { span }) => self.skip_pad(span),
+                None => return Err(Refused::Corrupt("a record's header")),
+            }
+        }
+    }
+
+    /// Whether a message is committed; hands nothing out.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub fn has_message(&mut self) -> Result<bool, Refused> {
+        Ok(self.poll()?.is_some())
+    }
+
+    /// The header at the position, or `None` when there is none yet.
+    #[inline]
+    fn poll(&mut self) -> Result<Option<u64>, Refused> {
+        if self.pos == self.tail {
+            self.refresh_tail()?;
+        }
+        if self.pos != self.tail {
+            // Relaxed: it lies before an index that was loaded with Acquire (R0').
+            return match self.view.line(self.pos).load(Relaxed) {
+                EMPTY => Err(Refused::Corrupt("the index leads the records")),
+                word => Ok(Some(word)),
+            };
+        }
+        // R0 Acquire: pairs with S3. Nothing of ours is unreleased here, so this line is not one of our own.
+        match self.view.line(self.pos).load(Acquire) {
+            EMPTY => Ok(None),
+            word => Ok(Some(word)),
+        }
+    }
+
+    #[inline]
+    fn refresh_tail(&mut self) -> Result<(), Refused> {
+        // R0' Acquire: pairs with S4.
+        let tail = self.view.word(TAIL).load(Acquire);
+        if ahead(tail, self.pos, self.ring.capacity()).is_some() && tail % LINE == 0 {
+            self.tail = tail;
+            return Ok(());
+        }
+        // It lags behind a record that was taken in-band, by one operation at most.
+        match ahead(self.pos, tail, self.ring.capacity()) {
+            Some(_) => Ok(()),
+            None => Err(Refused::Corrupt("tail is not within the ring")),
+        }
+    }
+
+    /// A message that was handed out before and not released: by a predecessor that died, or given back.
+    #[cold]
+    fn take_again(&mut self, mut held: Held) -> Option<Held> {
+        if self.at_most_once && self.attempts == 0 {
+            // Counted before it is released: a death in between counts it twice rather than never (C6).
+            self.lost = self.lost.wrapping_add(1);
+            self.view.count(LOST, self.lost);
+            self.taken = held.end();
+            self.release_to(held.end(), held.end());
+            return None;
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        // T2 Relaxed: as T1. At most once, a message that was given back is again one that a death loses.
+        self.view.word(ATTEMPTS).store(if self.at_most_once { 0 } else { self.attempts }, Relaxed);
+        self.taken = held.end();
+        // T1 Relaxed: see `try_take`.
+        self.view.word(TAKEN).store(self.taken, Relaxed);
+        self.redelivered = self.redelivered.wrapping_add(1);
+        self.view.count(REDELIVERED, self.redelivered);
+        held.attempts = u32::try_from(self.attempts).unwrap_or(u32::MAX).saturating_add(1);
+        Some(held)
+    }
+
+    /// A pad goes as soon as it is seen: the record behind it was committed with it (I4).
+    #[cold]
+    fn skip_pad(&mut self, span: u64) {
+        let end = self.pos.wrapping_add(span);
+        // A message in hand of a dead predecessor lies behind the pad that it had already released, so `taken` is here.
+        self.taken = end;
+        // Its inner lines were scrubbed before it was committed, so its first line suffices.
+        self.release_to(end, self.pos.wrapping_add(LINE));
+    }
+
+    /// Loads the payload of a message in hand; answers the bytes, at most `to.len()` of them.
+    #[inline]
+    pub fn read<'a>(&self, held: &Held, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        let len = to.len().min(held.len as usize);
+        self.view.read(held.payload(), &mut to[..len])
+    }
+
+    /// Releases the message in hand: it is not delivered again, and its lines may be overwritten.
+    #[inline]
+    pub fn release(&mut self, held: Held) {
+        let end = held.end();
+        if self.attempts != 0 {
+            self.attempts = 0;
+            // Relaxed: as T2. Before R1: a death in between hands the message out once more, marked by `taken`.
+            self.view.word(ATTEMPTS).store(0, Relaxed);
+        }
+        self.received = self.received.wrapping_add(1);
+        self.received_bytes = self.received_bytes.wrapping_add(held.len);
+        self.release_to(end, end);
+        self.view.count(RECEIVED, self.received);
+        self.view.count(RECEIVED_BYTES, self.received_bytes);
+    }
+
+    /// Acknowledges up to `end`, resets the lines up to `reset`, publishes the space. The order is the crash table's.
+    #[inline]
+    fn release_to(&mut self, end: u64, reset: u64) {
+        // R1 Release: after the reads of the payload; pairs with A5, whose walker sees a reset only behind this. C4 ends.
+        self.view.word(ACKED).store(end, Release);
+        let lines = reset.wrapping_sub(self.pos);
+        let mut line = 0;
+        while line < lines {
+            // R2 Release: behind R1, for the walker; also what makes the sender's next store to the line cheap. C5.
+            self.view.line(self.pos.wrapping_add(line)).store(EMPTY, Release);
+            line += LINE;
+        }
+        if self.tail.wrapping_sub(self.pos) < end.wrapping_sub(self.pos) {
+            // Taken in-band: the index is not known to be this far.
+            self.tail = end;
+        }
+        self.pos = end;
+        // R4 Release: pairs with S5; the reads and resets come before the sender's next stores to these lines.
+        self.view.word(HEAD).store(end, Release);
+    }
+
+    /// Gives the message in hand back: it is the next one again, marked as handed out before.
+    pub fn give_back(&mut self, held: Held) {
+        if self.at_most_once {
+            // The owner is alive and says so: this is not a loss. `attempts` marks it.
+            self.attempts = u64::from(held.attempts);
+            // T2 Relaxed: as T1.
+            self.view.word(ATTEMPTS).store(self.attempts, Relaxed);
+        }
+    }
+
+    /// Bytes committed by index and not released, pads included; the operation in flight may be missing.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub fn unread(&mut self) -> Result<u64, Refused> {
+        self.tail = self.pos;
+        self.refresh_tail()?;
+        Ok(self.tail.wrapping_sub(self.pos))
+    }
+
+    /// The memory.
+    #[inline]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The next position to read.
+    pub fn position(&self) -> u64 {
+        self.pos
+    }
+
+    /// Messages and bytes released since the ring was made, as far as the counters tell.
+    pub fn received(&self) -> (u64, u64) {
+        (self.received, self.received_bytes)
+    }
+
+    /// Messages counted lost, and messages delivered again.
+    pub fn troubles(&self) -> (u64, u64) {
+        (self.lost, self.redelivered)
+    }
+}

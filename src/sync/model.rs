@@ -1,0 +1,358 @@
+//! The model worlds: loom's or shuttle's atomics, a futex made of a lock and a condition, and death.
+//!
+//! Knows how an actor dies: it has a budget of shared steps, and when that is used up it unwinds to [`actor`] and does
+//! nothing more, destructors included. `kill -9` at any instruction is this, because only shared steps are seen by
+//! others.
+//!
+//! # What the model leaves out
+//!
+//! Time: a deadline never passes. Sleeps have no slices, so a lost wake-up is a deadlock, which the checker reports; a
+//! model with deaths turns slices on ([`set_slices`]), and then a sleep returns at once.
+
+use core::cell::Cell as StdCell;
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+#[cfg(all(loom, feature = "model"))]
+use loom as checker;
+#[cfg(all(shuttle, feature = "model", not(all(loom, feature = "model"))))]
+use shuttle as checker;
+
+use checker::sync::atomic;
+use checker::sync::{Condvar, Mutex};
+
+use super::{Ordering, Scope, Slept};
+
+/// Whether this world is a model.
+pub const MODELLED: bool = true;
+
+/// Steps left before the actor dies; `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Immortal,
+    Steps(u32),
+    Dead,
+}
+
+checker::thread_local! {
+    static LIFE: StdCell<Life> = StdCell::new(Life::Immortal);
+    static SLICES: StdCell<bool> = StdCell::new(false);
+}
+
+/// What unwinds a dead actor.
+struct Died;
+
+/// Runs `body` as an actor that dies at its `steps`-th shared step (counted from 0), or never. `None` when it died.
+pub fn actor<T>(steps: Option<u32>, body: impl FnOnce() -> T) -> Option<T> {
+    LIFE.with(|life| life.set(steps.map_or(Life::Immortal, Life::Steps)));
+    let ended = catch_unwind(AssertUnwindSafe(body));
+    LIFE.with(|life| life.set(Life::Immortal));
+    match ended {
+        Ok(value) => Some(value),
+        Err(cause) if cause.is::<Died>() => None,
+        Err(cause) => resume_unwind(cause),
+    }
+}
+
+/// Makes every sleep of this thread return at once, as the slices of the native world do sooner or later.
+pub fn set_slices(on: bool) {
+    SLICES.with(|slices| slices.set(on));
+}
+
+/// Whether the actor that runs here has died: its destructors do nothing.
+pub fn dead() -> bool {
+    LIFE.try_with(|life| life.get() == Life::Dead).unwrap_or(false)
+}
+
+/// Runs `body` without counting its steps: for setting up.
+pub fn quietly<T>(body: impl FnOnce() -> T) -> T {
+    let before = LIFE.with(|life| life.replace(Life::Immortal));
+    let value = body();
+    LIFE.with(|life| life.set(before));
+    value
+}
+
+/// One shared step: the actor may die here, before it takes effect.
+pub fn step() {
+    let died = LIFE.with(|life| match life.get() {
+        Life::Immortal => false,
+        Life::Dead => true,
+        Life::Steps(0) => {
+            life.set(Life::Dead);
+            true
+        }
+        Life::Steps(left) => {
+            life.set(Life::Steps(left - 1));
+            false
+        }
+    });
+    if died && !std::thread::panicking() {
+        resume_unwind(Box::new(Died));
+    }
+}
+
+macro_rules! atomic {
+    ($name:ident, $inner:ident, $value:ty) => {
+        /// An atomic whose every access is a shared step.
+        #[derive(Debug)]
+        pub struct $name {
+            inner: atomic::$inner,
+            queue: Queue,
+        }
+
+        impl $name {
+            /// An atomic that holds `value`.
+            pub fn new(value: $value) -> Self {
+                Self { inner: atomic::$inner::new(value), queue: Queue::default() }
+            }
+
+            /// A load.
+            pub fn load(&self, order: Ordering) -> $value {
+                step();
+                self.inner.load(order)
+            }
+
+            /// A store.
+            pub fn store(&self, value: $value, order: Ordering) {
+                step();
+                self.inner.store(value, order);
+            }
+
+            /// Stores and answers what was there.
+            pub fn swap(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.inner.swap(value, order)
+            }
+
+            /// Bitwise or.
+            pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.inner.fetch_or(value, order)
+            }
+
+            /// Bitwise and.
+            pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.inner.fetch_and(value, order)
+            }
+
+            /// Addition.
+            pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.inner.fetch_add(value, order)
+            }
+
+            /// Compare and swap.
+            pub fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                step();
+                self.inner.compare_exchange(current, new, success, failure)
+            }
+        }
+    };
+}
+
+/// The futex of one word.
+#[derive(Debug)]
+struct Queue {
+    lock: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { lock: Mutex::new(()), woken: Condvar::new() }
+    }
+}
+
+/// 64-bit words are never slept on.
+#[derive(Debug, Default)]
+struct NoQueue;
+
+mod wide {
+    use super::{NoQueue as Queue, Ordering, atomic, step};
+    atomic!(AtomicU64, AtomicU64, u64);
+}
+mod narrow {
+    use super::{Ordering, Queue, atomic, step};
+    atomic!(AtomicU32, AtomicU32, u32);
+
+    impl AtomicU32 {
+        pub(super) fn queue(&self) -> &Queue {
+            &self.queue
+        }
+
+        pub(super) fn peek(&self) -> u32 {
+            self.inner.load(Ordering::SeqCst)
+        }
+    }
+}
+pub use narrow::AtomicU32;
+pub use wide::AtomicU64;
+
+/// A word of payload that no protocol word shares: concurrent access is an error that the checker reports.
+#[derive(Debug)]
+pub struct Cell(
+    #[cfg(all(loom, feature = "model"))] loom::cell::UnsafeCell<u64>,
+    #[cfg(not(all(loom, feature = "model")))] core::cell::UnsafeCell<u64>,
+);
+
+// SAFETY: the model exists to show that no two actors touch a cell at once; loom checks every access.
+unsafe impl Sync for Cell {}
+
+impl Cell {
+    /// A cell that holds `value`.
+    pub fn new(value: u64) -> Self {
+        #[cfg(all(loom, feature = "model"))]
+        {
+            Self(loom::cell::UnsafeCell::new(value))
+        }
+        #[cfg(not(all(loom, feature = "model")))]
+        {
+            Self(core::cell::UnsafeCell::new(value))
+        }
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        #[cfg(all(loom, feature = "model"))]
+        {
+            // SAFETY: loom has just checked that nobody writes.
+            self.0.with(|cell| unsafe { *cell })
+        }
+        #[cfg(not(all(loom, feature = "model")))]
+        {
+            // SAFETY: shuttle runs one thread at a time.
+            unsafe { *self.0.get() }
+        }
+    }
+
+    /// Writes it.
+    pub fn set(&self, value: u64) {
+        #[cfg(all(loom, feature = "model"))]
+        {
+            // SAFETY: loom has just checked that nobody else has access.
+            self.0.with_mut(|cell| unsafe { *cell = value });
+        }
+        #[cfg(not(all(loom, feature = "model")))]
+        {
+            // SAFETY: shuttle runs one thread at a time.
+            unsafe { *self.0.get() = value };
+        }
+    }
+}
+
+/// A fence.
+pub fn fence(order: Ordering) {
+    atomic::fence(order);
+}
+
+/// A turn of a spin loop: somebody else must run before it can end.
+pub fn spin_loop() {
+    checker::thread::yield_now();
+}
+
+/// Gives way.
+pub fn yield_now() {
+    checker::thread::yield_now();
+}
+
+/// The model has no clock: a deadline has passed from the start, or never passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(bool);
+
+impl Deadline {
+    /// The deadline that never passes.
+    pub const NEVER: Self = Self(true);
+
+    /// Passed from the start for no wait at all, else never.
+    pub fn after(wait: Duration) -> Self {
+        Self(wait != Duration::ZERO)
+    }
+
+    /// Passed from the start.
+    pub fn at(_: std::time::Instant) -> Self {
+        Self(false)
+    }
+
+    /// Whether it has passed.
+    pub fn passed(self) -> bool {
+        !self.0
+    }
+
+    /// The nearer of the two.
+    pub fn min(self, other: Self) -> Self {
+        Ord::min(self, other)
+    }
+}
+
+/// The model has no clock.
+pub fn coarse_ms() -> u64 {
+    0
+}
+
+/// The kernel's wait: compares and sleeps in one step against every wake.
+pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, _: Scope) -> Slept {
+    step();
+    if SLICES.with(StdCell::get) {
+        checker::thread::yield_now();
+        return Slept::TimedOut;
+    }
+    fence(Ordering::SeqCst);
+    let held = word.queue().lock.lock().unwrap_or_else(|poison| poison.into_inner());
+    if word.peek() == expected {
+        drop(word.queue().woken.wait(held));
+    }
+    Slept::Look
+}
+
+/// The kernel's wake.
+pub fn futex_wake(word: &AtomicU32, n: u32, _: Scope) -> u32 {
+    step();
+    fence(Ordering::SeqCst);
+    drop(word.queue().lock.lock().unwrap_or_else(|poison| poison.into_inner()));
+    if n == 1 { word.queue().woken.notify_one() } else { word.queue().woken.notify_all() }
+    n
+}
+
+/// Both sides of the handshake are full fences here: the pair is what `membarrier` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LightFence {
+    /// Named for the code above; the same as `Full` in a model.
+    Compiler,
+    /// A full fence.
+    Full,
+}
+
+impl LightFence {
+    /// A full fence.
+    pub fn best() -> Self {
+        Self::Full
+    }
+
+    /// Orders the caller's stores before its later loads.
+    pub fn run(self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The sleeper's side of [`LightFence`].
+pub fn heavy_fence(_: bool) -> bool {
+    fence(Ordering::SeqCst);
+    true
+}
+
+/// Models do not fork.
+pub fn generation() -> u64 {
+    0
+}
+
+/// Models do not fork.
+pub fn arm_generation() -> std::io::Result<u64> {
+    Ok(0)
+}

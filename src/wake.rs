@@ -1,0 +1,125 @@
+//! Sleeping and waking on one word.
+//!
+//! Knows one 32-bit word that one sleeper and one waker share. Knows nothing of rings, slots, files or peers.
+//!
+//! # State
+//!
+//! | epoch (bits 1 to 31) | `SLEEPING` (bit 0) | meaning                                             |
+//! |----------------------|--------------------|-----------------------------------------------------|
+//! | e                    | 0                  | nobody has announced a sleep since epoch e began    |
+//! | e                    | 1                  | somebody sleeps, or is about to, on epoch e         |
+//!
+//! # Invariants
+//!
+//! - W1. Only a waker starts a new epoch, and doing so clears `SLEEPING`.
+//! - W2. Whoever sleeps has announced, and then looked at the ring again and found nothing.
+//! - W3. A bit, not a count: a sleeper that was killed leaves a bit, which the next wake retires; it would leave a count
+//!   above 0 for ever.
+//!
+//! # Why no wake-up is lost
+//!
+//! Sleeper: announce, fence, look at the ring. Waker: write the ring, fence, look for the bit. One of the fences is
+//! first, and whoever is second sees the other's write (rows W1 and W2 of docs/memory-ordering.md). Between the look and
+//! the kernel a new epoch makes the word differ, and the kernel refuses to sleep.
+//!
+//! # If somebody dies
+//!
+//! A dead sleeper leaves the bit: one needless system call, then clean (C8). A waker that dies between its write and its
+//! look wakes nobody (C3, C7): so a sleep on a shared word is a slice, and callers look again after each.
+
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::{self, AtomicU32, Deadline, LightFence, Scope, Slept};
+
+const SLEEPING: u32 = 1;
+const EPOCH: u32 = 2;
+
+/// What an announced sleeper read; the kernel lets it sleep only while the word still says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    word: u32,
+    /// False: the heavy fence failed, so the waker may have missed the bit. Sleep only briefly.
+    pub seen: bool,
+}
+
+/// Announces a sleep. Look at the ring once more, then [`sleep`] or [`retract`]. `asymmetric` says that the waker's fence
+/// is the compiler's only.
+pub fn announce(cell: &AtomicU32, asymmetric: bool) -> Ticket {
+    // W2: AcqRel: the new epoch of a waker is seen with what it wrote; the fence orders this before the look.
+    let word = cell.fetch_or(SLEEPING, AcqRel) | SLEEPING;
+    Ticket { word, seen: sync::heavy_fence(asymmetric) }
+}
+
+/// Takes the announcement back: there was something after all.
+pub fn retract(cell: &AtomicU32) {
+    // Relaxed: one sleeper a word, so this only saves the next waker a system call.
+    cell.fetch_and(!SLEEPING, Relaxed);
+}
+
+/// Sleeps until woken or until `deadline`. May return early for no reason: callers look again.
+pub fn sleep(cell: &AtomicU32, ticket: Ticket, deadline: Deadline, scope: Scope) -> Slept {
+    sync::futex_wait(cell, ticket.word, deadline, scope)
+}
+
+/// Wakes the sleeper that may have missed what the caller just wrote; answers whether it made the system call.
+#[inline]
+pub fn notify(cell: &AtomicU32, light: LightFence, scope: Scope) -> bool {
+    light.run();
+    // W1 Relaxed: if the sleeper's fence came first its bit is visible here; if ours did, it sees the ring.
+    if cell.load(Relaxed) & SLEEPING == 0 {
+        return false;
+    }
+    wake(cell, scope)
+}
+
+#[cold]
+fn wake(cell: &AtomicU32, scope: Scope) -> bool {
+    // Acquire: pairs with `announce`.
+    let word = cell.load(Acquire);
+    if word & SLEEPING == 0 {
+        return false;
+    }
+    // Why not a plain add? The sleeper may retract meanwhile, and an add would set the bit again (W1).
+    let next = (word & !SLEEPING).wrapping_add(EPOCH);
+    if cell.compare_exchange(word, next, AcqRel, Relaxed).is_err() {
+        // Only the sleeper changes the word besides us: it has retracted, or announced anew and will look.
+        return cell.load(Relaxed) & SLEEPING != 0 && wake_anyway(cell, scope);
+    }
+    sync::futex_wake(cell, 1, scope);
+    true
+}
+
+/// The word changed under us. A peer that garbles it must not keep us here, so this does not loop: the sleeper is woken
+/// to look for itself.
+#[cold]
+fn wake_anyway(cell: &AtomicU32, scope: Scope) -> bool {
+    cell.fetch_add(EPOCH, AcqRel);
+    sync::futex_wake(cell, 1, scope);
+    true
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn an_announced_sleeper_is_woken_and_the_bit_is_retired() {
+        let cell = Arc::new(AtomicU32::new(0));
+        let ticket = announce(&cell, false);
+        let sleeper = std::thread::spawn({
+            let cell = Arc::clone(&cell);
+            move || sleep(&cell, ticket, Deadline::NEVER, Scope::Private)
+        });
+        assert!(notify(&cell, LightFence::Full, Scope::Private), "the bit was up");
+        assert_eq!(sleeper.join().expect("woken"), Slept::Look);
+        assert!(!notify(&cell, LightFence::Full, Scope::Private), "the bit is down");
+    }
+
+    #[test]
+    fn a_retracted_announcement_costs_no_system_call() {
+        let cell = AtomicU32::new(u32::MAX - 1);
+        announce(&cell, false);
+        retract(&cell);
+        assert!(!notify(&cell, LightFence::Full, Scope::Private));
+    }
+}
