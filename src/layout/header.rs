@@ -50,6 +50,32 @@ const AT_CREATED: usize = 0x58;
 const AT_ZERO: usize = 0x60;
 const AT_CHECK: usize = 0xf8;
 
+/// Where the words lie that are set at creation or read by onlookers.
+pub(crate) mod at {
+    pub(crate) const TAIL: usize = 0x1000;
+    pub(crate) const SENT_MESSAGES: usize = 0x1008;
+    pub(crate) const SENT_BYTES: usize = 0x1010;
+    pub(crate) const SENDER_SEAT: usize = 0x1080;
+    pub(crate) const SENDER_DEATHS: usize = 0x1088;
+    pub(crate) const SENDER_PID: usize = 0x1090;
+    pub(crate) const SENDER_WAITS: usize = 0x1100;
+    pub(crate) const SENDER_WAKES: usize = 0x1108;
+    pub(crate) const HEAD: usize = 0x2000;
+    pub(crate) const RECEIVED_MESSAGES: usize = 0x2008;
+    pub(crate) const RECEIVED_BYTES: usize = 0x2010;
+    pub(crate) const ACKED: usize = 0x2080;
+    pub(crate) const TAKEN: usize = 0x2088;
+    pub(crate) const LOST: usize = 0x2098;
+    pub(crate) const REDELIVERED: usize = 0x20a0;
+    pub(crate) const RECEIVER_SEAT: usize = 0x2100;
+    pub(crate) const RECEIVER_DEATHS: usize = 0x2108;
+    pub(crate) const RECEIVER_PID: usize = 0x2110;
+    pub(crate) const RECEIVER_WAITS: usize = 0x2180;
+    pub(crate) const RECEIVER_WAKES: usize = 0x2188;
+    /// Behind the last of them.
+    pub(crate) const END: usize = 0x3000;
+}
+
 /// Which ring algorithm a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

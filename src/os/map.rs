@@ -14,43 +14,94 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::os::{fork, lock};
 
-/// A shared, writable mapping of the first bytes of a file.
+/// How often an opening is repeated because a fork came in between. After that the
+/// child may keep a copy: then our death goes unnoticed until it ends.
+const FORKS_BORNE: u32 = 32;
+
+/// An open file that a forked child closes before it runs.
 #[derive(Debug)]
-pub(crate) struct Mapping {
-    // Given up by `drop` in this order, and not at all in a forked child.
-    map: ManuallyDrop<MmapRaw>,
+pub(crate) struct Held {
+    // Given up by `drop`, and not at all in a forked child.
     ticket: ManuallyDrop<fork::FdTicket>,
     file: ManuallyDrop<File>,
     generation: u64,
 }
 
-impl Mapping {
-    /// Maps the first `len` bytes of a file whose descriptor is registered to be
-    /// closed in children. The file must be that long: touching what lies behind
-    /// its end is a bus error.
-    pub(crate) fn new(file: File, ticket: fork::FdTicket, len: usize) -> io::Result<Mapping> {
-        let map = match MmapOptions::new().len(len).map_raw(&file) {
-            Ok(map) => map,
-            Err(error) => {
-                give_up(ticket, file);
-                return Err(error);
+impl Held {
+    /// Opens a file so that no child has a copy of the descriptor: not even one
+    /// that is forked during the call, for then it opens once more.
+    pub(crate) fn open(mut open: impl FnMut() -> io::Result<File>) -> io::Result<Held> {
+        let mut tries = 0;
+        loop {
+            let watch = fork::Watch::start();
+            let file = open()?;
+            let held = Held {
+                ticket: ManuallyDrop::new(fork::register_fd(file.as_fd())),
+                file: ManuallyDrop::new(file),
+                generation: fork::generation(),
+            };
+            tries += 1;
+            if !watch.disturbed() || tries == FORKS_BORNE {
+                return Ok(held);
             }
-        };
+        }
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if fork::generation() != self.generation {
+            return;
+        }
+        // Explicitly, so that a lock is gone even if a child has a copy of the
+        // descriptor that no handler closed. Fails only where none could be taken.
+        let _ = lock::unlock_all(self.file.as_fd());
+        // Before the number can be another file's.
+        // SAFETY: this is the only place that drops the field, and `drop` runs once.
+        unsafe { ManuallyDrop::drop(&mut self.ticket) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
+    }
+}
+
+/// A shared, writable mapping of the first bytes of a file.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    // Given up by `drop`, before `held`, and not at all in a forked child.
+    map: ManuallyDrop<MmapRaw>,
+    held: Held,
+    disturbed: bool,
+}
+
+impl Mapping {
+    /// Maps the first `len` bytes of a file. The file must be that long: touching
+    /// what lies behind its end is a bus error.
+    pub(crate) fn new(held: Held, len: usize) -> io::Result<Mapping> {
+        let watch = fork::Watch::start();
+        let map = MmapOptions::new().len(len).map_raw(held.file())?;
         // The file that the mapping pins carries the lock that says we are alive.
         // A child that kept the mapping would say so after our death.
-        if let Err(error) = map.advise(Advice::DontFork) {
-            drop(map);
-            give_up(ticket, file);
-            return Err(error);
-        }
+        map.advise(Advice::DontFork)?;
+        let disturbed = watch.disturbed();
         // Best effort (from Linux 5.14): otherwise first touches take the faults.
         let _ = map.advise(Advice::PopulateWrite);
-        Ok(Mapping {
-            map: ManuallyDrop::new(map),
-            ticket: ManuallyDrop::new(ticket),
-            file: ManuallyDrop::new(file),
-            generation: fork::generation(),
-        })
+        Ok(Mapping { map: ManuallyDrop::new(map), held, disturbed })
+    }
+
+    /// Whether a child may have a copy of this mapping, because another thread
+    /// forked in the middle of `new`. Then drop it and begin with a new file.
+    pub(crate) fn disturbed(&self) -> bool {
+        self.disturbed
     }
 
     /// The first byte. Aligned to a page; valid while the mapping lives and this
@@ -66,34 +117,24 @@ impl Mapping {
 
     /// The file behind the mapping, for locks and questions about its state.
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        self.held.file()
     }
 
     /// The descriptor behind the mapping.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.held.fd()
     }
 
-    /// The generation (see [`fork`]) in which this mapping was made.
+    /// The generation (see [`fork`]) in which the file was opened.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation
+        self.held.generation
     }
 
     /// Whether this process is a forked copy of the one that mapped.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
-        fork::generation() != self.generation
+        fork::generation() != self.held.generation
     }
-}
-
-/// Closes a registered file. The lock goes first and explicitly, so that it is
-/// gone even if a child has a copy of the descriptor that no handler closed.
-pub(crate) fn give_up(ticket: fork::FdTicket, file: File) {
-    // Fails only where no lock could have been taken either.
-    let _ = lock::unlock_all(file.as_fd());
-    // Before the number can be another file's.
-    drop(ticket);
-    drop(file);
 }
 
 impl Drop for Mapping {
@@ -101,14 +142,9 @@ impl Drop for Mapping {
         if self.forked() {
             return;
         }
-        // Unmapped first: once the lock is free, nobody here can store any more.
+        // Before `held` gives the lock up: once it is free, nobody here can store.
         // SAFETY: this is the only place that drops the field, and `drop` runs once.
         unsafe { ManuallyDrop::drop(&mut self.map) };
-        // SAFETY: this is the only place that takes the field, and `drop` runs once.
-        let ticket = unsafe { ManuallyDrop::take(&mut self.ticket) };
-        // SAFETY: as above.
-        let file = unsafe { ManuallyDrop::take(&mut self.file) };
-        give_up(ticket, file);
     }
 }
 
@@ -125,18 +161,20 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::path::Path;
 
-    fn file(dir: &Path) -> File {
-        let path = dir.join("f");
-        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
-        file.set_len(8192).unwrap();
-        file
+    fn file(dir: &Path) -> io::Result<File> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join("f"))?;
+        file.set_len(8192)?;
+        Ok(file)
     }
 
     fn map(dir: &Path) -> Mapping {
         fork::arm().unwrap();
-        let file = file(dir);
-        let ticket = fork::register_fd(file.as_fd());
-        Mapping::new(file, ticket, 8192).unwrap()
+        Mapping::new(Held::open(|| file(dir)).unwrap(), 8192).unwrap()
     }
 
     #[test]
@@ -193,13 +231,11 @@ mod tests {
     fn a_mapping_that_fails_closes_its_file() {
         let dir = testing::dir();
         fork::arm().unwrap();
-        let file = file(dir.path());
-        let other = file.try_clone().unwrap();
-        let ticket = fork::register_fd(file.as_fd());
-        assert!(lock::try_lock(file.as_fd(), 1 << 62).unwrap());
-        assert!(Mapping::new(file, ticket, usize::MAX / 2).is_err());
+        let held = Held::open(|| file(dir.path())).unwrap();
+        let _copy = held.file().try_clone().unwrap();
+        assert!(lock::try_lock(held.fd(), 1 << 62).unwrap());
+        assert!(Mapping::new(held, usize::MAX / 2).is_err());
         let probe = File::options().write(true).open(dir.path().join("f")).unwrap();
         assert!(!lock::is_held(probe.as_fd(), 1 << 62).unwrap());
-        drop(other);
     }
 }

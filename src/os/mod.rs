@@ -8,5 +8,6 @@ pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod process;
+pub(crate) mod shm;
 #[cfg(test)]
 pub(crate) mod testing;
