@@ -28,6 +28,14 @@ mod roster;
 #[allow(unreachable_pub, dead_code)]
 mod wake;
 
+// Layer 3: meaning.
+#[cfg(all(
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+#[allow(dead_code)]
+mod endpoint;
+
 pub use error::{
     Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };

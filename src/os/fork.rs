@@ -52,6 +52,10 @@ struct Entry {
 
 const NO_FD: i32 = -1;
 
+// SAFETY: `fd` is atomic, and `next` is written before the entry is shared, never
+// after; what it points at lives for ever.
+unsafe impl Sync for Entry {}
+
 unsafe extern "C" {
     fn pthread_atfork(
         prepare: Option<unsafe extern "C" fn()>,

@@ -181,12 +181,31 @@ pub(crate) fn umask(mask: u32) {
     unsafe { libc::umask(mask as libc::mode_t) };
 }
 
-/// Limits how large a file this process (a child!) may make.
-pub(crate) fn limit_file_size(bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes as libc::rlim_t, rlim_max: bytes as libc::rlim_t };
-    // SAFETY: `limit` lives during the call, which only reads it.
-    let rc = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
-    assert_eq!(rc, 0);
+/// Sets one of this process's (a child's!) limits.
+macro_rules! limit {
+    ($(#[$doc:meta])* $name:ident, $resource:ident) => {
+        $(#[$doc])*
+        pub(crate) fn $name(value: u64) {
+            let value = value as libc::rlim_t;
+            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+            // SAFETY: `limit` lives during the call, which only reads it.
+            let rc = unsafe { libc::setrlimit(libc::$resource, &raw const limit) };
+            assert_eq!(rc, 0);
+        }
+    };
+}
+
+limit! {
+    /// Limits how large a file this process (a child!) may make.
+    limit_file_size, RLIMIT_FSIZE
+}
+limit! {
+    /// Limits how many files this process (a child!) may have open.
+    limit_open_files, RLIMIT_NOFILE
+}
+limit! {
+    /// Limits how much this process (a child!) may map.
+    limit_address_space, RLIMIT_AS
 }
 
 /// Maps a file exactly at `base` where nothing is mapped; whether that worked.

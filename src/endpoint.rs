@@ -1,0 +1,910 @@
+//! One end of a ring in a file. Knows how to create or open the file, take the
+//! role's lock and map it; knows nothing of what the bytes do afterwards.
+//!
+//! The order is what makes it sound. Created: written, locked and mapped before the
+//! name exists. Opened: looked at, opened, read and found sound, then locked, then
+//! found to be still the file of that name, and only then mapped. A file that is
+//! refused has not been written to.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::{OpenError, RingName};
+use crate::layout::header::{self, Header, Kind, Malformed};
+use crate::options::{Delivery, Options};
+use crate::os::map::{Held, Mapping};
+use crate::os::shm::{self, Accept, Place};
+use crate::os::{fork, lock, process};
+use crate::roster::Role;
+
+/// How often to begin again when somebody unlinks or creates in between.
+const RETRIES: u32 = 3;
+/// How often to begin again when another thread forks in between (see
+/// [`Mapping::disturbed`]).
+const FORKS_BORNE: u32 = 32;
+
+/// One end of a ring: its mapping, and the lock that says it is taken. Both go when
+/// the last clone of the mapping goes.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) name: RingName,
+    pub(crate) path: PathBuf,
+    pub(crate) header: Header,
+    pub(crate) role: Role,
+    /// The fork generation in which it was opened.
+    pub(crate) generation: u64,
+}
+
+impl Endpoint {
+    /// Creates the ring, and takes the seat before anybody else can see it.
+    pub(crate) fn create(
+        name: &str,
+        kind: Kind,
+        role: Role,
+        options: &Options,
+    ) -> Result<Endpoint, OpenError> {
+        let place = shm::place(name)?;
+        options.check()?;
+        arm(&place)?;
+        create(&place, kind, role, options)
+    }
+
+    /// Opens a ring that exists, and takes the seat.
+    pub(crate) fn open(
+        name: &str,
+        kind: Kind,
+        role: Role,
+        options: &Options,
+    ) -> Result<Endpoint, OpenError> {
+        let place = shm::place(name)?;
+        arm(&place)?;
+        open(&place, kind, role, options, |_| Ok(()))
+    }
+
+    /// Opens the ring if it exists, in which case it must be what the options
+    /// explicitly say, and creates it otherwise.
+    pub(crate) fn open_or_create(
+        name: &str,
+        kind: Kind,
+        role: Role,
+        options: &Options,
+    ) -> Result<Endpoint, OpenError> {
+        let place = shm::place(name)?;
+        options.check()?;
+        arm(&place)?;
+        let mut tries = 0;
+        loop {
+            match open(&place, kind, role, options, |header| compare(&place, header, options)) {
+                Err(OpenError::NotFound { .. }) => {}
+                done => return done,
+            }
+            match create(&place, kind, role, options) {
+                Err(OpenError::AlreadyExists { .. }) if tries < RETRIES => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether somebody alive is the other end.
+    pub(crate) fn peer_holds_lock(&self) -> io::Result<bool> {
+        lock::is_held(self.mapping.fd(), self.role.peer().lock_byte())
+    }
+
+    /// Whether the ring has lost its name. It works on for those who have it open.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        !self.forked() && self.mapping.file().metadata().is_ok_and(|found| found.nlink() == 0)
+    }
+
+    /// Whether the file has become shorter than the ring: then bytes that are
+    /// mapped do not exist any more.
+    pub(crate) fn is_truncated(&self) -> bool {
+        !self.forked() && self.file_len().is_ok_and(|len| len < self.header.total())
+    }
+
+    /// The length of the file now.
+    pub(crate) fn file_len(&self) -> io::Result<u64> {
+        Ok(self.mapping.file().metadata()?.len())
+    }
+
+    /// Whether this process is a forked child of the one that opened the ring. Then
+    /// nothing of it may be touched: the mapping is not here, and the descriptor's
+    /// number may be another file's.
+    #[inline]
+    pub(crate) fn forked(&self) -> bool {
+        fork::generation() != self.generation
+    }
+}
+
+fn arm(place: &Place) -> Result<(), OpenError> {
+    fork::arm().map(drop).map_err(|source| os(place, "preparing for forks", source))
+}
+
+fn os(place: &Place, doing: &'static str, source: io::Error) -> OpenError {
+    OpenError::Os { ring: place.name.clone(), doing, source }
+}
+
+fn endpoint(place: &Place, mapping: Mapping, header: Header, role: Role) -> Endpoint {
+    Endpoint {
+        generation: mapping.generation(),
+        mapping: Arc::new(mapping),
+        name: place.name.clone(),
+        path: place.path.clone(),
+        header,
+        role,
+    }
+}
+
+fn create(place: &Place, kind: Kind, role: Role, options: &Options) -> Result<Endpoint, OpenError> {
+    let mut forks = 0;
+    loop {
+        let draft = shm::draft(place)?;
+        let header = new_header(place, kind, options)?;
+        shm::allocate(place, draft.held.file(), header.total())?;
+        write(draft.held.file(), &header).map_err(|e| os(place, "writing its file", e))?;
+        shm::set_mode(draft.held.file(), options.get_mode())
+            .map_err(|e| os(place, "setting its mode", e))?;
+        if !take(place, &draft.held, role)? {
+            // Nobody else has this file.
+            return Err(taken(place, role));
+        }
+        let mapping = map(place, draft.held, header.total())?;
+        forks += 1;
+        if mapping.disturbed() && forks < FORKS_BORNE {
+            continue;
+        }
+        draft.publication.publish(mapping.fd())?;
+        return Ok(endpoint(place, mapping, header, role));
+    }
+}
+
+fn open(
+    place: &Place,
+    kind: Kind,
+    role: Role,
+    options: &Options,
+    compare: impl Fn(&Header) -> Result<(), OpenError>,
+) -> Result<Endpoint, OpenError> {
+    let accept = Accept { uid: options.accepted_uid(), gid: options.accepted_gid() };
+    let (mut retries, mut forks) = (0, 0);
+    loop {
+        let (held, found) = shm::open(place, accept)?;
+        let header = read_header(place, held.file(), found.len())?;
+        if header.kind != kind {
+            return Err(OpenError::WrongKind {
+                ring: place.name.clone(),
+                found: header.kind.as_str(),
+                wanted: kind.as_str(),
+            });
+        }
+        compare(&header)?;
+        let seated = take(place, &held, role)?;
+        // Only now is it certain that nobody else took another file's seat under
+        // this name: whoever unlinks and creates again makes another file.
+        if !shm::is_at(place, held.file())? {
+            retries += 1;
+            if retries > RETRIES {
+                return Err(OpenError::NotFound { ring: place.name.clone() });
+            }
+            continue;
+        }
+        if !seated {
+            return Err(taken(place, role));
+        }
+        let mapping = map(place, held, header.total())?;
+        forks += 1;
+        if mapping.disturbed() && forks < FORKS_BORNE {
+            continue;
+        }
+        return Ok(endpoint(place, mapping, header, role));
+    }
+}
+
+fn new_header(place: &Place, kind: Kind, options: &Options) -> Result<Header, OpenError> {
+    let mut flags = 0;
+    if options.get_keep_open() {
+        flags |= header::KEEP_OPEN;
+    }
+    if options.get_delivery() == Delivery::AtMostOnce {
+        flags |= header::AT_MOST_ONCE;
+    }
+    let capacity = options.get_capacity();
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Header {
+        kind,
+        flags,
+        capacity,
+        max_len: header::spsc_max_len(capacity),
+        uuid: process::random().map_err(|e| os(place, "drawing random bytes", e))?,
+        start: options.get_start(),
+        created: u64::try_from(created.as_nanos()).unwrap_or(u64::MAX),
+    })
+}
+
+/// Writes what a new ring begins with. All else is zero, as the file is.
+fn write(file: &File, header: &Header) -> io::Result<()> {
+    file.write_all_at(&header.encode(), 0)?;
+    if header.start != 0 {
+        let start = header.start.to_le_bytes();
+        for at in [header::at::TAIL, header::at::HEAD, header::at::ACKED, header::at::TAKEN] {
+            file.write_all_at(&start, at as u64)?;
+        }
+    }
+    Ok(())
+}
+
+/// The header of a file of `len` bytes.
+pub(crate) fn read_header(place: &Place, file: &File, len: u64) -> Result<Header, OpenError> {
+    let mut buffer = [0; header::HEADER_LEN];
+    let bytes = shm::snapshot(file, &mut buffer).map_err(|e| os(place, "reading its header", e))?;
+    let ring = place.name.clone();
+    Header::decode(bytes, len).map_err(|malformed| match malformed {
+        Malformed::Zeros => OpenError::NotARing { ring, why: "it holds nothing but zeros" },
+        Malformed::NotARing => OpenError::NotARing { ring, why: "it is a file of another kind" },
+        Malformed::Version { found } => {
+            OpenError::Version { ring, found, supported: header::VERSION }
+        }
+        Malformed::Kind { .. } => OpenError::Corrupt { ring, what: "kind field" },
+        Malformed::Truncated { found, wanted } => OpenError::Truncated { ring, found, wanted },
+        Malformed::Corrupt { what } => OpenError::Corrupt { ring, what },
+    })
+}
+
+/// Refuses a ring that is not what was explicitly asked for.
+fn compare(place: &Place, header: &Header, options: &Options) -> Result<(), OpenError> {
+    let mismatch = |what, found: String, wanted: String| {
+        Err(OpenError::Mismatch { ring: place.name.clone(), what, found, wanted })
+    };
+    if let Some(wanted) = options.given_capacity() {
+        if wanted != header.capacity {
+            return mismatch("capacity", header.capacity.to_string(), wanted.to_string());
+        }
+    }
+    if let Some(wanted) = options.given_keep_open() {
+        if wanted != header.keep_open() {
+            return mismatch("keep_open", header.keep_open().to_string(), wanted.to_string());
+        }
+    }
+    if let Some(wanted) = options.given_delivery() {
+        let found = delivery(header);
+        if wanted != found {
+            return mismatch("delivery", found.to_string(), wanted.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of a message whose receiver dies, in this ring.
+pub(crate) fn delivery(header: &Header) -> Delivery {
+    if header.at_most_once() { Delivery::AtMostOnce } else { Delivery::AtLeastOnce }
+}
+
+fn take(place: &Place, held: &Held, role: Role) -> Result<bool, OpenError> {
+    lock::try_lock(held.fd(), role.lock_byte()).map_err(|e| os(place, "locking its seat", e))
+}
+
+fn taken(place: &Place, role: Role) -> OpenError {
+    OpenError::SeatTaken { ring: place.name.clone(), role: role.name() }
+}
+
+fn map(place: &Place, held: Held, total: u64) -> Result<Mapping, OpenError> {
+    let len = usize::try_from(total)
+        .ok()
+        .filter(|&len| len <= isize::MAX as usize)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory));
+    len.and_then(|len| Mapping::new(held, len)).map_err(|e| os(place, "mapping its file", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::{self, Child};
+    use crate::sync::{AtomicU64, Ordering};
+    use std::fs;
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    fn create(name: &str, role: Role, options: &Options) -> Result<Endpoint, OpenError> {
+        Endpoint::create(name, Kind::Spsc, role, options)
+    }
+
+    fn open(name: &str, role: Role) -> Result<Endpoint, OpenError> {
+        Endpoint::open(name, Kind::Spsc, role, &Options::new())
+    }
+
+    fn make(name: &str) {
+        drop(create(name, Role::Sender, &Options::new()).unwrap());
+    }
+
+    /// What is refused stays as it is.
+    fn refused(name: &str, is: fn(&OpenError) -> bool) {
+        let before = fs::read(name).unwrap();
+        let times = |path: &str| {
+            let found = fs::metadata(path).unwrap();
+            (found.mtime(), found.mtime_nsec(), found.mode(), found.len())
+        };
+        let then = times(name);
+        for role in [Role::Sender, Role::Receiver] {
+            for attempt in [Endpoint::open, Endpoint::open_or_create] {
+                let error = attempt(name, Kind::Spsc, role, &Options::new()).unwrap_err();
+                assert!(is(&error), "{error:?}");
+                assert!(error.to_string().contains("ticks"), "{error}");
+            }
+        }
+        assert!(fs::read(name).unwrap() == before, "a refused file is not written to");
+        assert_eq!(times(name), then);
+        assert!(create(name, Role::Sender, &Options::new()).unwrap_err().is_already_exists());
+    }
+
+    fn word(endpoint: &Endpoint, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        endpoint.mapping.file().read_exact_at(&mut bytes, at as u64).unwrap();
+        u64::from_le_bytes(bytes)
+    }
+
+    #[test]
+    fn a_created_ring_is_what_was_asked_for() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let options = Options::new()
+            .capacity(8192)
+            .keep_open(true)
+            .delivery(Delivery::AtMostOnce)
+            .start_position(u64::MAX - 63);
+        let sender = create(&name, Role::Sender, &options).unwrap();
+        assert_eq!(sender.header.capacity, 8192);
+        assert_eq!(sender.header.max_len, 4096 - 64);
+        assert!(sender.header.keep_open());
+        assert!(sender.header.at_most_once());
+        assert_eq!(sender.mapping.len() as u64, header::DATA_OFF + 8192);
+        assert_eq!(sender.name.as_str(), name);
+        assert_eq!(sender.path, Path::new(&name));
+        assert_eq!(sender.role, Role::Sender);
+        for at in [header::at::TAIL, header::at::HEAD, header::at::ACKED, header::at::TAKEN] {
+            assert_eq!(word(&sender, at), u64::MAX - 63);
+        }
+        assert_eq!(word(&sender, header::at::SENDER_SEAT), 0);
+        let found = fs::metadata(&name).unwrap();
+        assert_eq!(found.len(), header::DATA_OFF + 8192);
+        assert!(found.blocks() * 512 >= found.len(), "every byte exists");
+        assert_eq!(found.mode() & 0o7777, 0o600);
+        let receiver = open(&name, Role::Receiver).unwrap();
+        assert_eq!(receiver.header, sender.header);
+        assert_eq!(dir.count(), 1);
+    }
+
+    #[test]
+    fn both_ends_live_in_one_process_and_see_each_other() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let sender = create(&name, Role::Sender, &Options::new()).unwrap();
+        assert!(!sender.peer_holds_lock().unwrap());
+        let receiver = open(&name, Role::Receiver).unwrap();
+        assert!(sender.peer_holds_lock().unwrap());
+        assert!(receiver.peer_holds_lock().unwrap());
+        assert_ne!(sender.mapping.base(), receiver.mapping.base());
+        drop(sender);
+        assert!(!receiver.peer_holds_lock().unwrap());
+    }
+
+    #[test]
+    fn a_seat_is_one_persons_until_it_leaves() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let sender = create(&name, Role::Sender, &Options::new()).unwrap();
+        let error = open(&name, Role::Sender).unwrap_err();
+        assert!(error.is_seat_taken(), "{error}");
+        assert!(error.to_string().contains("has a sender already"), "{error}");
+        drop(sender);
+        let _receiver = open(&name, Role::Receiver).unwrap();
+        assert!(open(&name, Role::Receiver).unwrap_err().is_seat_taken());
+        open(&name, Role::Sender).unwrap();
+    }
+
+    #[test]
+    fn a_ring_that_is_not_there_is_not_found() {
+        let dir = testing::dir();
+        assert!(open(&dir.name("ticks"), Role::Sender).unwrap_err().is_not_found());
+        assert_eq!(dir.count(), 0);
+    }
+
+    #[test]
+    fn a_taken_name_is_refused_before_anything_is_allocated() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        // More than there is: allocating it would say so.
+        let options = Options::new().capacity(options_max());
+        assert!(create(&name, Role::Sender, &options).unwrap_err().is_already_exists());
+        symlink("nowhere", dir.name("dangling")).unwrap();
+        let error = create(&dir.name("dangling"), Role::Sender, &options).unwrap_err();
+        assert!(error.is_already_exists());
+        assert_eq!(dir.count(), 2);
+    }
+
+    fn options_max() -> usize {
+        crate::options::MAX_CAPACITY as usize
+    }
+
+    #[test]
+    fn options_that_can_not_be_are_refused_before_a_file_is_made() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        for options in [
+            Options::new().capacity(5000),
+            Options::new().mode(0o666),
+            Options::new().start_position(1),
+        ] {
+            assert!(create(&name, Role::Sender, &options).unwrap_err().is_bad_option());
+            let error = Endpoint::open_or_create(&name, Kind::Spsc, Role::Sender, &options);
+            assert!(error.unwrap_err().is_bad_option());
+        }
+        assert_eq!(dir.count(), 0);
+    }
+
+    #[test]
+    fn an_existing_ring_wins_unless_something_else_was_asked_for() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let either =
+            |options: &Options| Endpoint::open_or_create(&name, Kind::Spsc, Role::Sender, options);
+        let first = either(&Options::new().capacity(8192)).unwrap();
+        let uuid = first.header.uuid;
+        drop(first);
+        for options in [
+            Options::new(),
+            Options::new().capacity(8192),
+            Options::new().keep_open(false).delivery(Delivery::AtLeastOnce),
+            Options::new().mode(0o640).accept_uid(7).accept_gid(7),
+        ] {
+            assert_eq!(either(&options).unwrap().header.uuid, uuid);
+        }
+        for (options, words) in [
+            (Options::new().capacity(4096), "has capacity 8192, and 4096 was asked for"),
+            (Options::new().keep_open(true), "has keep_open false, and true was asked for"),
+            (
+                Options::new().delivery(Delivery::AtMostOnce),
+                "has delivery at-least-once, and at-most-once was asked for",
+            ),
+        ] {
+            let error = either(&options).unwrap_err();
+            assert!(error.is_mismatch(), "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        // A mismatch takes no seat.
+        either(&Options::new()).unwrap();
+    }
+
+    #[test]
+    fn the_mode_is_the_one_asked_for_whatever_the_umask() {
+        let dir = testing::forking_dir();
+        for umask in [0o000, 0o027, 0o077, 0o777] {
+            for mode in [0o600, 0o660, 0o640, 0o664] {
+                let name = dir.name(&format!("ticks-{umask:o}-{mode:o}"));
+                assert!(Child::run(|| {
+                    testing::umask(umask);
+                    create(&name, Role::Sender, &Options::new().mode(mode)).is_ok()
+                }));
+                assert_eq!(fs::metadata(&name).unwrap().mode() & 0o7777, mode);
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_everybody_can_write_to_is_refused() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        fs::set_permissions(&name, fs::Permissions::from_mode(0o666)).unwrap();
+        refused(&name, OpenError::is_too_open);
+    }
+
+    #[test]
+    fn a_ring_of_somebody_else_is_refused_unless_named() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        if std::os::unix::fs::chown(&name, Some(12345), Some(54321)).is_err() {
+            return testing::skip("a_ring_of_somebody_else_is_refused_unless_named", "needs root");
+        }
+        refused(&name, OpenError::is_not_ours);
+        for options in [Options::new().accept_uid(12345), Options::new().accept_gid(54321)] {
+            Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap();
+        }
+        for options in [Options::new().accept_uid(54321), Options::new().accept_gid(12345)] {
+            let error = Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap_err();
+            assert!(matches!(error, OpenError::NotOurs { uid: 12345, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_told_by_its_name() {
+        let dir = testing::dir();
+        let expect = |file: &str, words: &str| {
+            let name = dir.name(file);
+            for role in [Role::Sender, Role::Receiver] {
+                let error = open(&name, role).unwrap_err();
+                assert!(error.is_not_a_ring(), "{error}");
+                assert!(error.to_string().contains(words), "{error}");
+                let either = Endpoint::open_or_create(&name, Kind::Spsc, role, &Options::new());
+                assert!(either.unwrap_err().is_not_a_ring());
+                let error = create(&name, role, &Options::new()).unwrap_err();
+                assert!(error.is_already_exists(), "{error}");
+            }
+        };
+        fs::create_dir(dir.name("folder")).unwrap();
+        expect("folder", "it is a folder");
+        make(&dir.name("ticks"));
+        symlink(dir.name("ticks"), dir.name("link")).unwrap();
+        expect("link", "it is a symbolic link");
+        symlink("nowhere", dir.name("dangling")).unwrap();
+        expect("dangling", "it is a symbolic link");
+        assert!(!dir.path().join("nowhere").exists());
+        testing::mkfifo(&dir.path().join("pipe"));
+        expect("pipe", "it is a named pipe");
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        expect("socket", "it is a socket");
+        match testing::mknod_null(&dir.path().join("device")) {
+            Ok(()) => expect("device", "it is a device"),
+            Err(_) => testing::skip("what_is_not_a_file_is_told_by_its_name", "device needs root"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_ring_is_refused_and_not_written_to() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        for content in [vec![0; 4], vec![0; 100_000], b"#!/bin/sh\n".to_vec(), vec![255; 4096]] {
+            fs::write(&name, content).unwrap();
+            refused(&name, OpenError::is_not_a_ring);
+        }
+    }
+
+    #[test]
+    fn a_ring_of_another_kind_or_version_is_refused() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let sender = create(&name, Role::Sender, &Options::new()).unwrap();
+        let mut header = sender.header.clone();
+        drop(sender);
+        header.kind = Kind::Mpmc;
+        let file = File::options().write(true).open(&name).unwrap();
+        file.write_all_at(&header.encode(), 0).unwrap();
+        refused(&name, OpenError::is_wrong_kind);
+        file.write_all_at(&2u32.to_le_bytes(), 8).unwrap();
+        refused(&name, OpenError::is_version);
+    }
+
+    #[test]
+    fn every_length_of_a_cut_ring_is_refused() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let options = Options::new().capacity(4096);
+        drop(create(&name, Role::Sender, &options).unwrap());
+        let whole = fs::read(&name).unwrap();
+        let file = File::options().write(true).open(&name).unwrap();
+        for len in (1..whole.len()).rev() {
+            // Every length around the edges, and some between them.
+            if len > 300 && len % 4096 > 1 && len % 4096 < 4095 && len % 61 != 0 {
+                continue;
+            }
+            file.set_len(len as u64).unwrap();
+            let error = open(&name, Role::Receiver).unwrap_err();
+            assert!(error.is_truncated(), "{len}: {error}");
+            assert_eq!(fs::metadata(&name).unwrap().len(), len as u64);
+        }
+        file.set_len(0).unwrap();
+        refused(&name, OpenError::is_truncated);
+    }
+
+    #[test]
+    fn every_changed_byte_of_the_header_is_refused_and_stays_as_it_is() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        let file = File::options().read(true).write(true).open(&name).unwrap();
+        let mut sound = [0; header::HEADER_LEN];
+        file.read_exact_at(&mut sound, 0).unwrap();
+        for (at, &byte) in sound.iter().enumerate() {
+            for changed in [byte ^ 1, byte ^ 0x80, !byte, byte.wrapping_add(1)] {
+                file.write_all_at(&[changed], at as u64).unwrap();
+                open(&name, Role::Receiver).unwrap_err();
+                let mut now = [0; 1];
+                file.read_exact_at(&mut now, at as u64).unwrap();
+                assert_eq!(now, [changed]);
+            }
+            file.write_all_at(&[byte], at as u64).unwrap();
+        }
+        open(&name, Role::Receiver).unwrap();
+        refused_after(&name, &file);
+    }
+
+    fn refused_after(name: &str, file: &File) {
+        file.write_all_at(&[1], 0x60).unwrap();
+        refused(name, OpenError::is_corrupt);
+    }
+
+    #[test]
+    fn an_endpoint_may_move_to_another_thread() {
+        fn assert<T: Send + Sync>() {}
+        assert::<Endpoint>();
+    }
+
+    #[test]
+    fn names_that_can_not_be_are_refused_by_every_verb() {
+        let long = "x".repeat(201);
+        for name in ["", ".", "..", "a\0b", "/tmp/", &long] {
+            for attempt in [Endpoint::create, Endpoint::open, Endpoint::open_or_create] {
+                let error = attempt(name, Kind::Spsc, Role::Sender, &Options::new()).unwrap_err();
+                assert!(error.is_bad_name(), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_filesystem_is_a_clean_error() {
+        const SIZE: usize = 1 << 20;
+        const SKIPPED: i32 = 77 << 8;
+        let dir = testing::forking_dir();
+        let status = Child::start(|| {
+            if testing::mount_small_tmpfs(dir.path(), SIZE).is_err() {
+                std::process::exit(77);
+            }
+            let name = dir.name("ticks");
+            let free = || {
+                let probe =
+                    create(&dir.name("probe"), Role::Sender, &Options::new().capacity(1 << 30));
+                match probe.unwrap_err() {
+                    OpenError::NoSpace { free, .. } => free,
+                    other => panic!("{other}"),
+                }
+            };
+            let before = free();
+            assert!(before > 0 && before <= SIZE as u64);
+            for capacity in [1 << 20, 1 << 24] {
+                let options = Options::new().capacity(capacity);
+                match create(&name, Role::Sender, &options).unwrap_err() {
+                    OpenError::NoSpace { wanted, free, .. } => {
+                        assert_eq!(wanted, header::DATA_OFF + capacity as u64);
+                        assert_eq!(free, before);
+                    }
+                    other => panic!("{other}"),
+                }
+            }
+            assert_eq!(dir.count(), 0, "nothing is left behind");
+            assert_eq!(free(), before);
+            let kept = create(&name, Role::Sender, &Options::new()).unwrap();
+            let left = free();
+            assert!(left < before);
+            drop(kept);
+            fs::remove_file(&name).unwrap();
+            assert_eq!(free(), before);
+            true
+        })
+        .wait();
+        if status == SKIPPED {
+            return testing::skip("a_full_filesystem_is_a_clean_error", "needs to mount");
+        }
+        assert_eq!(status, 0);
+    }
+
+    #[test]
+    fn an_unlinked_ring_says_so_and_its_name_is_free() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let old = create(&name, Role::Sender, &Options::new()).unwrap();
+        assert!(!old.is_unlinked());
+        fs::remove_file(&name).unwrap();
+        assert!(old.is_unlinked());
+        let new = create(&name, Role::Sender, &Options::new()).unwrap();
+        assert_ne!(old.header.uuid, new.header.uuid);
+        assert!(old.is_unlinked());
+        assert!(!new.is_unlinked());
+        let receiver = open(&name, Role::Receiver).unwrap();
+        assert_eq!(receiver.header.uuid, new.header.uuid);
+        assert!(new.peer_holds_lock().unwrap());
+        assert!(!old.peer_holds_lock().unwrap());
+    }
+
+    #[test]
+    fn a_truncated_ring_says_so() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let sender = create(&name, Role::Sender, &Options::new()).unwrap();
+        assert!(!sender.is_truncated());
+        File::options().write(true).open(&name).unwrap().set_len(4096).unwrap();
+        assert!(sender.is_truncated());
+        assert_eq!(sender.file_len().unwrap(), 4096);
+    }
+
+    #[test]
+    fn of_two_creators_exactly_one_wins() {
+        let dir = testing::dir();
+        let wins = AtomicU64::new(0);
+        const ROUNDS: u64 = 100;
+        const CREATORS: usize = 4;
+        let gate = std::sync::Barrier::new(CREATORS);
+        std::thread::scope(|scope| {
+            for creator in 0..CREATORS {
+                let (gate, wins, dir) = (&gate, &wins, &dir);
+                scope.spawn(move || {
+                    let role = if creator % 2 == 0 { Role::Sender } else { Role::Receiver };
+                    for round in 0..ROUNDS {
+                        let name = dir.name(&format!("ticks-{round}"));
+                        gate.wait();
+                        match create(&name, role, &Options::new().capacity(4096)) {
+                            Ok(_) => {
+                                wins.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(error) => assert!(error.is_already_exists(), "{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(wins.load(Ordering::Relaxed), ROUNDS);
+        assert_eq!(dir.count() as u64, ROUNDS);
+    }
+
+    #[test]
+    fn whoever_comes_second_finds_the_ring_of_the_first() {
+        let dir = testing::dir();
+        let gate = std::sync::Barrier::new(2);
+        const ROUNDS: u64 = 100;
+        let end = |role: Role| {
+            let mut uuids = Vec::new();
+            for round in 0..ROUNDS {
+                let name = dir.name(&format!("ticks-{round}"));
+                gate.wait();
+                let options = Options::new().capacity(4096);
+                let endpoint = Endpoint::open_or_create(&name, Kind::Spsc, role, &options);
+                uuids.push(endpoint.unwrap().header.uuid);
+            }
+            uuids
+        };
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| end(Role::Sender));
+            assert_eq!(end(Role::Receiver), sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn opening_against_unlinking_never_ends_on_a_ring_without_a_name() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let done = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while done.load(Ordering::Relaxed) == 0 {
+                    let _ = fs::remove_file(&name);
+                }
+            });
+            for _ in 0..300 {
+                let options = Options::new().capacity(4096);
+                let either = Endpoint::open_or_create(&name, Kind::Spsc, Role::Sender, &options);
+                if let Err(error) = either {
+                    let lost = error.is_not_found() || error.is_already_exists();
+                    assert!(lost, "{error}");
+                }
+            }
+            done.store(1, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_child_has_nothing_of_its_parents_ring_and_may_open_its_own_end() {
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        let sender = create(&name, Role::Sender, &Options::new()).unwrap();
+        let fd = sender.mapping.file().as_raw_fd();
+        let base = sender.mapping.base();
+        assert!(!sender.forked());
+        assert!(Child::run(|| {
+            assert!(sender.forked());
+            assert!(!testing::is_open(fd));
+            assert!(!testing::is_mapped(base));
+            assert!(!sender.is_unlinked() && !sender.is_truncated());
+            assert!(open(&name, Role::Sender).unwrap_err().is_seat_taken());
+            let receiver = open(&name, Role::Receiver).unwrap();
+            !receiver.forked() && receiver.peer_holds_lock().unwrap() && sender.forked()
+        }));
+        assert!(!sender.forked());
+        assert!(!sender.peer_holds_lock().unwrap());
+        assert!(open(&name, Role::Sender).unwrap_err().is_seat_taken(), "it is still ours");
+    }
+
+    #[test]
+    fn a_parents_seat_is_free_when_it_dies_although_its_child_lives() {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixStream;
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        let receiver = create(&name, Role::Receiver, &Options::new()).unwrap();
+        let (mut child_alive, alive_end) = UnixStream::pair().unwrap();
+        let (end_of_test, mut keep_alive) = UnixStream::pair().unwrap();
+        let parent = Child::start(move || {
+            let _sender = open(&name, Role::Sender).unwrap();
+            let _child = Child::start(move || {
+                let (mut alive_end, mut end_of_test) = (alive_end, end_of_test);
+                alive_end.write_all(b"!").unwrap();
+                end_of_test.read_exact(&mut [0]).is_ok()
+            });
+            loop {
+                std::thread::park();
+            }
+        });
+        child_alive.read_exact(&mut [0]).unwrap();
+        assert!(receiver.peer_holds_lock().unwrap());
+        parent.kill();
+        assert!(!receiver.peer_holds_lock().unwrap());
+        open(&dir.name("ticks"), Role::Sender).unwrap();
+        keep_alive.write_all(b"!").unwrap();
+        assert_eq!(child_alive.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_program_that_is_started_inherits_no_ring() {
+        let dir = testing::forking_dir();
+        let sender = create(&dir.name("ticks"), Role::Sender, &Options::new()).unwrap();
+        let output =
+            std::process::Command::new("sh").args(["-c", "ls -l /proc/$$/fd/"]).output().unwrap();
+        let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!listing.contains("ticks"), "{listing}");
+        assert!(!listing.contains("quoit-test-"), "{listing}");
+        drop(sender);
+    }
+
+    #[test]
+    fn no_attempt_that_fails_leaves_a_descriptor_behind() {
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        fs::write(dir.name("other"), "no ring").unwrap();
+        assert!(Child::run(|| {
+            let _sender = create(&name, Role::Sender, &Options::new()).unwrap();
+            let next = || File::open("/dev/null").unwrap().as_fd().as_raw_fd();
+            let before = next();
+            for _ in 0..3 {
+                open(&name, Role::Sender).unwrap_err();
+                open(&dir.name("other"), Role::Sender).unwrap_err();
+                open(&dir.name("nowhere"), Role::Sender).unwrap_err();
+                create(&name, Role::Receiver, &Options::new()).unwrap_err();
+                let huge = Options::new().capacity(options_max());
+                create(&dir.name("huge"), Role::Receiver, &huge).unwrap_err();
+                drop(open(&name, Role::Receiver).unwrap());
+            }
+            next() == before
+        }));
+        assert_eq!(dir.count(), 2);
+    }
+
+    #[test]
+    fn without_descriptors_left_every_verb_fails_cleanly() {
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        make(&name);
+        assert!(Child::run(|| {
+            testing::limit_open_files(3);
+            let opened = open(&name, Role::Sender).unwrap_err().is_os();
+            let created = create(&dir.name("new"), Role::Sender, &Options::new());
+            opened && created.unwrap_err().is_os()
+        }));
+        assert_eq!(dir.count(), 1);
+    }
+
+    #[test]
+    fn without_address_space_a_ring_is_not_created() {
+        let dir = testing::forking_dir();
+        assert!(Child::run(|| {
+            testing::limit_address_space(64 << 20);
+            let options = Options::new().capacity(64 << 20);
+            create(&dir.name("new"), Role::Sender, &options).unwrap_err().is_os()
+        }));
+        assert_eq!(dir.count(), 0, "nobody sees what can not be used");
+    }
+}
