@@ -35,9 +35,21 @@ mod wake;
 ))]
 #[allow(dead_code)]
 mod endpoint;
+#[cfg(all(
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+mod inspect;
 
 pub use error::{
     Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
+#[cfg(all(
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+pub use inspect::{
+    Info, Listed, Presence, SeatInfo, inspect, inspect_with, list, name_path, unlink,
 };
 #[cfg(all(
     target_os = "linux",
