@@ -695,6 +695,62 @@ mod tests {
     }
 
     #[test]
+    fn without_proc_a_ring_is_made_under_a_hidden_name() {
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        let status = Child::start(|| {
+            if testing::mount_small_tmpfs(Path::new("/proc"), 4096).is_err() {
+                std::process::exit(77);
+            }
+            let sender = create(&name, Role::Sender, &Options::new()).unwrap();
+            assert_eq!(dir.count(), 1);
+            let error = create(&name, Role::Sender, &Options::new()).unwrap_err();
+            assert!(error.is_already_exists());
+            assert_eq!(dir.count(), 1);
+            let huge = Options::new().capacity(options_max());
+            create(&dir.name("huge"), Role::Sender, &huge).unwrap_err();
+            assert_eq!(dir.count(), 1, "the hidden name is gone");
+            let receiver = open(&name, Role::Receiver).unwrap();
+            receiver.header == sender.header
+        })
+        .wait();
+        if status == 77 << 8 {
+            return testing::skip("without_proc_a_ring_is_made_under_a_hidden_name", "no mounts");
+        }
+        assert_eq!(status, 0);
+        open(&name, Role::Receiver).unwrap();
+    }
+
+    #[test]
+    fn a_creator_that_is_killed_leaves_a_whole_ring_or_none() {
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        let mut random = 1u32;
+        for _ in 0..50 {
+            let (mut ready, mut tell) = std::os::unix::net::UnixStream::pair().unwrap();
+            let child = Child::start(|| {
+                io::Write::write_all(&mut tell, b"!").unwrap();
+                loop {
+                    drop(create(&name, Role::Sender, &Options::new().capacity(1 << 20)));
+                    let _ = fs::remove_file(&name);
+                }
+            });
+            io::Read::read_exact(&mut ready, &mut [0]).unwrap();
+            // Somewhere in its loop, another place each time.
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            for _ in 0..random >> 18 {
+                std::hint::spin_loop();
+            }
+            child.kill();
+            match open(&name, Role::Sender) {
+                Ok(_) => fs::remove_file(&name).unwrap(),
+                Err(error) => assert!(error.is_not_found(), "{error}"),
+            }
+            assert_eq!(dir.count(), 0);
+        }
+    }
+
+    #[test]
     fn an_unlinked_ring_says_so_and_its_name_is_free() {
         let dir = testing::dir();
         let name = dir.name("ticks");
@@ -846,6 +902,54 @@ mod tests {
         open(&dir.name("ticks"), Role::Sender).unwrap();
         keep_alive.write_all(b"!").unwrap();
         assert_eq!(child_alive.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_seat_taken_while_another_thread_forks_is_free_after_death_all_the_same() {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixStream;
+        const RINGS: usize = 20;
+        const FORKS: usize = 10 * RINGS;
+        let dir = testing::forking_dir();
+        let (mut ready, tell) = UnixStream::pair().unwrap();
+        let (end_of_test, mut keep_alive) = UnixStream::pair().unwrap();
+        let names: Vec<_> = (0..RINGS).map(|ring| dir.name(&format!("ticks-{ring}"))).collect();
+        let parent = Child::start(|| {
+            let mut tell = tell;
+            let opened = AtomicU64::new(0);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for fork in 0..FORKS {
+                        // A few for each ring, so that it is never idle.
+                        while fork > 10 * (1 + opened.load(Ordering::Relaxed) as usize) {
+                            std::thread::yield_now();
+                        }
+                        let _child = Child::start(|| (&end_of_test).read(&mut [0]).is_ok());
+                    }
+                });
+                let mut held = Vec::new();
+                for name in &names {
+                    let options = Options::new().capacity(4096);
+                    drop(create(name, Role::Receiver, &options).unwrap());
+                    held.push(open(name, Role::Sender).unwrap());
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+                tell.write_all(b"!").unwrap();
+                loop {
+                    std::thread::park();
+                }
+            })
+        });
+        ready.read_exact(&mut [0]).unwrap();
+        for name in &names {
+            assert!(open(name, Role::Sender).unwrap_err().is_seat_taken());
+        }
+        parent.kill();
+        for name in &names {
+            open(name, Role::Sender).unwrap();
+        }
+        // One byte for each child that there may be.
+        keep_alive.write_all(&[b'!'; FORKS]).unwrap();
     }
 
     #[test]

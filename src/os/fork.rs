@@ -20,6 +20,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::os::clock::now_ns;
 use crate::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// What [`generation`] reads before anybody armed this process.
@@ -39,6 +40,9 @@ static HANDLERS: AtomicU32 = AtomicU32::new(0);
 /// Forks that began, and forks whose end the parent has seen.
 static FORKS_BEGUN: AtomicU64 = AtomicU64::new(0);
 static FORKS_ENDED: AtomicU64 = AtomicU64::new(0);
+
+/// No fork takes longer than this: it copies page tables.
+const LONGEST_FORK_NS: u64 = 5_000_000_000;
 
 /// The first of the descriptors to close in a child.
 static FDS: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
@@ -247,11 +251,12 @@ impl Watch {
     /// Starts to watch, after any fork that is under way.
     pub(crate) fn start() -> Watch {
         let mut begun = FORKS_BEGUN.load(Ordering::SeqCst);
-        // A fork takes as long as copying the page tables does. Handlers that run
-        // twice, or a child of a bare clone in mid-fork, may leave the counts
-        // apart for ever: then the only thing lost is this wait.
-        for _ in 0..10_000 {
-            if FORKS_ENDED.load(Ordering::SeqCst) == begun {
+        let mut given_up_at = None;
+        while FORKS_ENDED.load(Ordering::SeqCst) < begun {
+            let now = now_ns();
+            if now > *given_up_at.get_or_insert(now + LONGEST_FORK_NS) {
+                // Not a fork but a miscount: a bare clone in the middle of one.
+                FORKS_ENDED.fetch_max(begun, Ordering::SeqCst);
                 break;
             }
             std::thread::yield_now();

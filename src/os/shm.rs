@@ -860,6 +860,18 @@ mod tests {
     }
 
     #[test]
+    fn signals_delay_an_allocation_and_do_not_fail_it() {
+        let dir = testing::forking_dir();
+        let place = place_at(dir.path());
+        let file = File::create(dir.path().join("f")).unwrap();
+        assert!(testing::Child::run(|| {
+            testing::interrupt_often();
+            allocate(&place, &file, 16 * CHUNK).is_ok()
+        }));
+        assert_eq!(file.metadata().unwrap().blocks() * 512, 16 * CHUNK);
+    }
+
+    #[test]
     fn a_list_has_what_could_be_rings_in_order() {
         let dir = testing::dir();
         for name in ["b", "a", ".hidden"] {

@@ -146,10 +146,13 @@ pub(crate) fn mknod_null(path: &Path) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+fn check(rc: libc::c_int) -> io::Result<()> {
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives this process (a child!) a private view of the mounts, with a small tmpfs
 /// at `path`.
 pub(crate) fn mount_small_tmpfs(path: &Path, bytes: usize) -> io::Result<()> {
-    let check = |rc: libc::c_int| if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     // SAFETY: unshare takes flags and touches no memory of ours.
     let alone = check(unsafe { libc::unshare(libc::CLONE_NEWNS) });
     if alone.is_err() {
@@ -173,6 +176,24 @@ pub(crate) fn mount_small_tmpfs(path: &Path, bytes: usize) -> io::Result<()> {
     check(unsafe {
         libc::mount(none.as_ptr(), path.as_ptr(), tmpfs.as_ptr(), 0, data.as_ptr().cast())
     })
+}
+
+extern "C" fn on_alarm(_: libc::c_int) {}
+
+/// Interrupts this process (a child!) every half millisecond, without restarting
+/// the system call that it is in.
+pub(crate) fn interrupt_often() {
+    // SAFETY: sigaction is integers and pointers, for which zero is a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_alarm as *const () as libc::sighandler_t;
+    // SAFETY: `action` lives during the call, and the handler does nothing.
+    let rc = unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(rc, 0);
+    let every = libc::timeval { tv_sec: 0, tv_usec: 500 };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: `timer` lives during the call, which only reads it.
+    let rc = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(rc, 0);
 }
 
 /// Sets this process's (a child's!) mask for the modes of new files.
