@@ -10,16 +10,19 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{OpenError, RingName};
-use crate::layout::header::{self, Header, Kind, Malformed};
+use crate::layout::geometry::{Geometry, spsc_max_len};
+pub(crate) use crate::layout::header::Kind;
+use crate::layout::header::{self, Header, Malformed};
+use crate::layout::view::View;
 use crate::options::{Delivery, Options};
 use crate::os::map::{Held, Mapping};
 use crate::os::shm::{self, Accept, Place};
 use crate::os::{fork, lock, process};
+use crate::region;
 use crate::roster::Role;
 
 /// How often to begin again when somebody unlinks or creates in between.
@@ -34,7 +37,6 @@ const FORKS_BORNE: u32 = 32;
 pub(crate) struct Endpoint {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) name: RingName,
-    pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) role: Role,
     /// The fork generation in which it was opened.
@@ -55,6 +57,12 @@ impl Endpoint {
         create(&place, kind, role, options)
     }
 
+    /// Creates the ring and takes no seat.
+    pub(crate) fn make(name: &str, kind: Kind, options: &Options) -> Result<(), OpenError> {
+        // The lock of a seat that is never sat on goes with the mapping.
+        Endpoint::create(name, kind, Role::Receiver, options).map(drop)
+    }
+
     /// Opens a ring that exists, and takes the seat.
     pub(crate) fn open(
         name: &str,
@@ -64,7 +72,7 @@ impl Endpoint {
     ) -> Result<Endpoint, OpenError> {
         let place = shm::place(name)?;
         arm(&place)?;
-        open(&place, kind, role, options, |_| Ok(()))
+        open(&place, kind, role, options, |header| compare(&place, header, options))
     }
 
     /// Opens the ring if it exists, in which case it must be what the options
@@ -101,15 +109,34 @@ impl Endpoint {
         !self.forked() && self.mapping.file().metadata().is_ok_and(|found| found.nlink() == 0)
     }
 
-    /// Whether the file has become shorter than the ring: then bytes that are
-    /// mapped do not exist any more.
-    pub(crate) fn is_truncated(&self) -> bool {
-        !self.forked() && self.file_len().is_ok_and(|len| len < self.header.total())
+    /// The file's length and the one it needs, when it has become shorter than the ring: then bytes that are mapped do not
+    /// exist any more.
+    pub(crate) fn truncated(&self) -> Option<(u64, u64)> {
+        let wanted = self.header.total();
+        let found = self.mapping.file().metadata().ok().filter(|_| !self.forked())?.len();
+        (found < wanted).then_some((found, wanted))
     }
 
-    /// The length of the file now.
-    pub(crate) fn file_len(&self) -> io::Result<u64> {
-        Ok(self.mapping.file().metadata()?.len())
+    /// The ring's memory.
+    pub(crate) fn view(&self) -> Result<View, OpenError> {
+        let ring = Geometry::new(self.header.capacity);
+        ring.and_then(|ring| region::mapped(Arc::clone(&self.mapping), ring))
+            .ok_or_else(|| OpenError::Corrupt { ring: self.name.clone(), what: "capacity" })
+    }
+
+    /// The ring's name.
+    pub(crate) fn name(&self) -> &RingName {
+        &self.name
+    }
+
+    /// Whether the ring waits for the next peer for ever.
+    pub(crate) fn keep_open(&self) -> bool {
+        self.header.keep_open()
+    }
+
+    /// What becomes of a message whose receiver dies.
+    pub(crate) fn delivery(&self) -> Delivery {
+        delivery(&self.header)
     }
 
     /// Whether this process is a forked child of the one that opened the ring. Then
@@ -134,7 +161,6 @@ fn endpoint(place: &Place, mapping: Mapping, header: Header, role: Role) -> Endp
         generation: mapping.generation(),
         mapping: Arc::new(mapping),
         name: place.name.clone(),
-        path: place.path.clone(),
         header,
         role,
     }
@@ -219,7 +245,7 @@ fn new_header(place: &Place, kind: Kind, options: &Options) -> Result<Header, Op
         kind,
         flags,
         capacity,
-        max_len: header::spsc_max_len(capacity),
+        max_len: spsc_max_len(capacity),
         uuid: process::random().map_err(|e| os(place, "drawing random bytes", e))?,
         start: options.get_start(),
         created: u64::try_from(created.as_nanos()).unwrap_or(u64::MAX),
@@ -231,8 +257,8 @@ fn write(file: &File, header: &Header) -> io::Result<()> {
     file.write_all_at(&header.encode(), 0)?;
     if header.start != 0 {
         let start = header.start.to_le_bytes();
-        for at in [header::at::TAIL, header::at::HEAD, header::at::ACKED, header::at::TAKEN] {
-            file.write_all_at(&start, at as u64)?;
+        for word in region::CURSORS {
+            file.write_all_at(&start, word.offset() as u64)?;
         }
     }
     Ok(())
@@ -303,6 +329,7 @@ fn map(place: &Place, held: Held, total: u64) -> Result<Mapping, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::control;
     use crate::os::testing::{self, Child};
     use crate::sync::{AtomicU64, Ordering};
     use std::fs;
@@ -364,12 +391,11 @@ mod tests {
         assert!(sender.header.at_most_once());
         assert_eq!(sender.mapping.len() as u64, header::DATA_OFF + 8192);
         assert_eq!(sender.name.as_str(), name);
-        assert_eq!(sender.path, Path::new(&name));
         assert_eq!(sender.role, Role::Sender);
-        for at in [header::at::TAIL, header::at::HEAD, header::at::ACKED, header::at::TAKEN] {
+        for at in region::CURSORS.map(control::Word::offset) {
             assert_eq!(word(&sender, at), u64::MAX - 63);
         }
-        assert_eq!(word(&sender, header::at::SENDER_SEAT), 0);
+        assert_eq!(word(&sender, control::SENDER_SEAT.offset()), 0);
         let found = fs::metadata(&name).unwrap();
         assert_eq!(found.len(), header::DATA_OFF + 8192);
         assert!(found.blocks() * 512 >= found.len(), "every byte exists");
@@ -429,7 +455,7 @@ mod tests {
     }
 
     fn options_max() -> usize {
-        crate::options::MAX_CAPACITY as usize
+        crate::layout::geometry::MAX_CAPACITY as usize
     }
 
     #[test]
@@ -773,10 +799,9 @@ mod tests {
         let dir = testing::dir();
         let name = dir.name("ticks");
         let sender = create(&name, Role::Sender, &Options::new()).unwrap();
-        assert!(!sender.is_truncated());
+        assert_eq!(sender.truncated(), None);
         File::options().write(true).open(&name).unwrap().set_len(4096).unwrap();
-        assert!(sender.is_truncated());
-        assert_eq!(sender.file_len().unwrap(), 4096);
+        assert_eq!(sender.truncated(), Some((4096, sender.header.total())));
     }
 
     #[test]
@@ -865,7 +890,7 @@ mod tests {
             assert!(sender.forked());
             assert!(!testing::is_open(fd));
             assert!(!testing::is_mapped(base));
-            assert!(!sender.is_unlinked() && !sender.is_truncated());
+            assert!(!sender.is_unlinked() && sender.truncated().is_none());
             assert!(open(&name, Role::Sender).unwrap_err().is_seat_taken());
             let receiver = open(&name, Role::Receiver).unwrap();
             !receiver.forked() && receiver.peer_holds_lock().unwrap() && sender.forked()

@@ -13,38 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::endpoint::{delivery, read_header};
 use crate::error::{OpenError, RingName};
-use crate::layout::header::{self, Header, Kind, at};
+use crate::layout::control::{self, CONTROL_LEN, Word};
+use crate::layout::header::{self, Header, Kind};
 use crate::options::{Delivery, Options};
 use crate::os::shm::{self, Accept, Place};
 use crate::os::{lock, map};
-use crate::roster::Role;
+use crate::roster::{Presence, Role, Seat};
 use crate::sync::Ordering;
-
-/// Whether somebody is at one end of a ring, as far as an onlooker can tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Presence {
-    /// Nobody ever came.
-    #[default]
-    Never,
-    /// Somebody is there, and alive.
-    Present,
-    /// The last one dropped its handle.
-    Left,
-    /// The last one ended without dropping its handle.
-    Died,
-}
-
-impl std::fmt::Display for Presence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Presence::Never => "never",
-            Presence::Present => "present",
-            Presence::Left => "left",
-            Presence::Died => "died",
-        })
-    }
-}
 
 /// One end of a ring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -205,8 +180,8 @@ fn info(
 ) -> Info {
     // The tail first: what is sent and received in between makes the difference
     // smaller than it was, or negative, which is nothing.
-    let tail = words.load(at::TAIL);
-    let head = words.load(at::HEAD);
+    let tail = words.load(control::TAIL);
+    let head = words.load(control::HEAD);
     Info {
         name: place.name.clone(),
         path: place.path.clone(),
@@ -224,11 +199,11 @@ fn info(
         unlinked,
         tail,
         head,
-        acked: words.load(at::ACKED),
+        acked: words.load(control::ACKED),
         sender,
         receiver,
-        lost: words.load(at::LOST),
-        redelivered: words.load(at::REDELIVERED),
+        lost: words.load(control::LOST),
+        redelivered: words.load(control::REDELIVERED),
     }
 }
 
@@ -241,22 +216,22 @@ fn used(tail: u64, head: u64, capacity: u64) -> u64 {
 fn seat(words: &Words, file: &File, role: Role) -> io::Result<SeatInfo> {
     let [seat, deaths, pid, messages, bytes, waits, wakes] = match role {
         Role::Sender => [
-            at::SENDER_SEAT,
-            at::SENDER_DEATHS,
-            at::SENDER_PID,
-            at::SENT_MESSAGES,
-            at::SENT_BYTES,
-            at::SENDER_WAITS,
-            at::SENDER_WAKES,
+            control::SENDER_SEAT,
+            control::SENDER_DEATHS,
+            control::SENDER_PID,
+            control::SENT,
+            control::SENT_BYTES,
+            control::SENDER_WAITS,
+            control::SENDER_WAKES,
         ],
         Role::Receiver => [
-            at::RECEIVER_SEAT,
-            at::RECEIVER_DEATHS,
-            at::RECEIVER_PID,
-            at::RECEIVED_MESSAGES,
-            at::RECEIVED_BYTES,
-            at::RECEIVER_WAITS,
-            at::RECEIVER_WAKES,
+            control::RECEIVER_SEAT,
+            control::RECEIVER_DEATHS,
+            control::RECEIVER_PID,
+            control::RECEIVED,
+            control::RECEIVED_BYTES,
+            control::RECEIVER_WAITS,
+            control::RECEIVER_WAKES,
         ],
     }
     .map(|at| words.load(at));
@@ -265,29 +240,19 @@ fn seat(words: &Words, file: &File, role: Role) -> io::Result<SeatInfo> {
     // the word, read again, says so.
     let held = lock::is_held(file.as_fd(), role.lock_byte())?;
     let now = match role {
-        Role::Sender => words.load(at::SENDER_SEAT),
-        Role::Receiver => words.load(at::RECEIVER_SEAT),
+        Role::Sender => words.load(control::SENDER_SEAT),
+        Role::Receiver => words.load(control::RECEIVER_SEAT),
     };
     Ok(SeatInfo {
-        presence: presence(if held { seat } else { now }, held),
+        presence: Seat(if held { seat } else { now }).presence(held),
         pid: u32::try_from(pid).unwrap_or(0),
-        arrivals: seat >> 2,
+        arrivals: Seat(seat).arrivals(),
         deaths,
         messages,
         bytes,
         waits,
         wakes,
     })
-}
-
-/// What a seat's word and its lock say together. The lock decides who is alive.
-pub(crate) fn presence(seat: u64, held: bool) -> Presence {
-    match (held, seat & 3) {
-        (true, _) => Presence::Present,
-        (false, 0) => Presence::Never,
-        (false, 2) => Presence::Left,
-        (false, _) => Presence::Died,
-    }
 }
 
 /// The control words of a ring, mapped to be read only.
@@ -300,14 +265,15 @@ impl Words {
         // The file was that long a moment ago. Its owner (the caller, root, or whom
         // the caller accepts) could cut it short now, and a load would be a bus
         // error: as in every other process that has the ring open.
-        Ok(Words { map: map::read_only(file, at::END)? })
+        Ok(Words { map: map::read_only(file, CONTROL_LEN)? })
     }
 
     /// One word, loaded once.
     #[cfg(target_pointer_width = "64")]
-    fn load(&self, at: usize) -> u64 {
+    fn load(&self, word: Word) -> u64 {
+        let at = word.offset();
         use crate::sync::AtomicU64;
-        assert!(at % 8 == 0 && at < at::END);
+        assert!(at % 8 == 0 && at < CONTROL_LEN);
         // SAFETY: the mapping is END bytes long, which `at` was just compared with.
         let at = unsafe { self.map.as_ptr().add(at) };
         // SAFETY: `at` is a multiple of 8 from a page's start, inside a mapping that
@@ -321,9 +287,10 @@ impl Words {
     /// One word, loaded as two halves: a 64-bit load may be a read-modify-write on
     /// these targets, and the pages are read only.
     #[cfg(not(target_pointer_width = "64"))]
-    fn load(&self, at: usize) -> u64 {
+    fn load(&self, word: Word) -> u64 {
+        let at = word.offset();
         use crate::sync::AtomicU32;
-        assert!(at % 8 == 0 && at < at::END);
+        assert!(at % 8 == 0 && at < CONTROL_LEN);
         let half = |at: usize| {
             // SAFETY: the mapping is END bytes long, which `at` was compared with.
             let at = unsafe { self.map.as_ptr().add(at) };
@@ -377,7 +344,8 @@ mod tests {
         let ring = create(&name, Role::Sender, &options);
         let info = inspect(&name).unwrap();
         assert_eq!(info.name.as_str(), name);
-        assert_eq!(info.path, ring.path);
+        assert_eq!(info.path, std::path::Path::new(&name));
+
         assert_eq!(info.kind, Kind::Spsc);
         assert_eq!(info.version, 1);
         assert_eq!(info.capacity, 8192);
@@ -434,7 +402,7 @@ mod tests {
             wakes: base + 0x2188,
         };
         assert_eq!(info.receiver, receiver);
-        put(&ring, at::SENDER_PID, 7);
+        put(&ring, control::SENDER_PID.offset(), 7);
         assert_eq!(inspect(&name).unwrap().sender.pid, 7);
     }
 
@@ -454,7 +422,7 @@ mod tests {
         let name = dir.name("ticks");
         let ring = create(&name, Role::Receiver, &Options::new());
         let presence = |seat: u64| {
-            put(&ring, at::SENDER_SEAT, seat);
+            put(&ring, control::SENDER_SEAT.offset(), seat);
             inspect(&name).unwrap().sender
         };
         assert_eq!(presence(0).presence, Presence::Never);
@@ -480,8 +448,8 @@ mod tests {
         let child = Child::start(|| {
             let options = Options::new();
             let sender = Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap();
-            put(&sender, at::SENDER_SEAT, 1 << 2 | 1);
-            put(&sender, at::SENDER_PID, std::process::id().into());
+            put(&sender, control::SENDER_SEAT.offset(), 1 << 2 | 1);
+            put(&sender, control::SENDER_PID.offset(), std::process::id().into());
             tell.write_all(b"!").unwrap();
             loop {
                 std::thread::park();
@@ -554,7 +522,7 @@ mod tests {
         let dir = testing::dir();
         let name = dir.name("ticks");
         let sender = create(&name, Role::Sender, &Options::new());
-        assert_eq!(name_path(&name).unwrap(), sender.path);
+        assert_eq!(name_path(&name).unwrap(), std::path::Path::new(&name));
         unlink(&name).unwrap();
         assert!(sender.is_unlinked());
         assert!(unlink(&name).unwrap_err().is_not_found());

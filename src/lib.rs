@@ -1,4 +1,17 @@
 //! quoit: a lock-free ring-buffer transport between processes of one machine.
+//!
+//! ```
+//! use quoit::{Options, spsc};
+//!
+//! let (mut tx, mut rx) = spsc::channel(&Options::new())?;
+//! std::thread::spawn(move || tx.send(b"hello"));
+//! assert_eq!(rx.recv()?.to_vec(), b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The modules, from the bottom up; each knows only what stands above it in this list:
+//! `sync` (the memory model) and `os` (the kernel), `layout` (the bytes), `region`, `roster`, `wake` and `ring` (the
+//! algorithms), `link`, `blocking`, `endpoint` and [`inspect`](fn@inspect) (what they mean), [`spsc`] (what a user sees).
 
 // Beside the tower: plain data.
 mod error;
@@ -9,48 +22,50 @@ mod options;
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
-#[allow(dead_code)]
 mod os;
-#[allow(unreachable_pub, dead_code)] // Public to the models only.
+#[allow(unreachable_pub)] // Public to the models only.
 mod sync;
 
 // Layer 1: bytes.
-#[allow(unreachable_pub, dead_code)]
+#[allow(unreachable_pub)]
 mod layout;
 
 // Layer 2: algorithms.
-#[allow(unreachable_pub, dead_code)]
+#[allow(unreachable_pub)]
 mod region;
-#[allow(unreachable_pub, dead_code)]
+#[allow(unreachable_pub)]
 mod ring;
-#[allow(dead_code)]
 mod roster;
-#[allow(unreachable_pub, dead_code)]
+#[allow(unreachable_pub)]
 mod wake;
 
 // Layer 3: meaning.
+mod blocking;
 #[cfg(all(
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
-#[allow(dead_code)]
 mod endpoint;
 #[cfg(all(
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
 mod inspect;
+mod link;
 
+// Layer 4: faces.
+pub mod spsc;
+
+pub use blocking::Wait;
 pub use error::{
-    Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
+    TryRecvError, TrySendError,
 };
 #[cfg(all(
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
-pub use inspect::{
-    Info, Listed, Presence, SeatInfo, inspect, inspect_with, list, name_path, unlink,
-};
+pub use inspect::{Info, Listed, SeatInfo, inspect, inspect_with, list, name_path, unlink};
 #[cfg(all(
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
@@ -64,9 +79,8 @@ pub use roster::Presence;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
-    pub use crate::layout;
-    pub use crate::region;
-    pub use crate::ring;
-    pub use crate::sync;
-    pub use crate::wake;
+    pub use crate::layout::{control, geometry, record, view};
+    pub use crate::region::heap;
+    pub use crate::ring::{Refused, spsc};
+    pub use crate::{sync::*, wake::*};
 }

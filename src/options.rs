@@ -3,13 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::OpenError;
-
-/// The smallest ring of bytes.
-pub(crate) const MIN_CAPACITY: u64 = 4096;
-
-/// The largest ring of bytes that this target can map.
-pub(crate) const MAX_CAPACITY: u64 =
-    if cfg!(target_pointer_width = "64") { 1 << 40 } else { 1 << 30 };
+use crate::layout::geometry::{MAX_CAPACITY, MIN_CAPACITY};
 
 /// What holds when nothing is said.
 const DEFAULT_CAPACITY: u64 = 64 * 1024;

@@ -29,7 +29,8 @@ pub fn heap(ring: Geometry, start: u64) -> View {
 
     let bytes = CONTROL_LEN + ring.capacity() as usize;
     let lines = bytes.div_ceil(size_of::<Lines>());
-    let memory = Heap((0..lines).map(|_| Lines(core::array::from_fn(|_| AtomicU64::new(0)))).collect());
+    let memory =
+        Heap((0..lines).map(|_| Lines(core::array::from_fn(|_| AtomicU64::new(0)))).collect());
     let base = NonNull::from(&*memory.0).cast::<u8>();
     // SAFETY: V1: the box is aligned to 128 bytes, at least `bytes` long, made of atomics, does not move when its owner
     // does, and lives as long as the keeper.

@@ -24,8 +24,9 @@
 //! - Q2. PRESENT is stored after the lock is taken and LEFT before it is released.
 
 use crate::layout::control::{
-    NOT_EMPTY, NOT_FULL, RECEIVER_DEATHS, RECEIVER_LIGHT, RECEIVER_PID, RECEIVER_SEAT, RECEIVER_WAITS, RECEIVER_WAKES,
-    SENDER_DEATHS, SENDER_LIGHT, SENDER_PID, SENDER_SEAT, SENDER_WAITS, SENDER_WAKES, Word, Word32,
+    NOT_EMPTY, NOT_FULL, RECEIVER_DEATHS, RECEIVER_LIGHT, RECEIVER_PID, RECEIVER_SEAT,
+    RECEIVER_WAITS, RECEIVER_WAKES, SENDER_DEATHS, SENDER_LIGHT, SENDER_PID, SENDER_SEAT,
+    SENDER_WAITS, SENDER_WAKES, Word, Word32,
 };
 use crate::layout::view::View;
 use crate::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -125,10 +126,11 @@ impl Role {
 }
 
 /// What is known of one end of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Presence {
     /// Nobody has taken this end yet.
+    #[default]
     Never,
     /// Somebody holds this end; perhaps stopped, but alive.
     Present,
@@ -138,11 +140,21 @@ pub enum Presence {
     Died,
 }
 
+impl core::fmt::Display for Presence {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(match self {
+            Presence::Never => "never",
+            Presence::Present => "present",
+            Presence::Left => "left",
+            Presence::Died => "died",
+        })
+    }
+}
+
 /// A seat word, loaded once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat(pub(crate) u64);
 
-const NEVER: u64 = 0;
 const PRESENT: u64 = 1;
 const LEFT: u64 = 2;
 
@@ -168,13 +180,13 @@ impl Seat {
         self.0 & 3 == PRESENT
     }
 
-    /// What the word and the lock say together. Garbage counts as nobody.
+    /// What the word and the lock say together. The lock decides who is alive; garbage counts as a death.
     pub(crate) const fn presence(self, lock_held: bool) -> Presence {
         match self.0 & 3 {
-            PRESENT if lock_held => Presence::Present,
-            PRESENT => Presence::Died,
+            _ if lock_held => Presence::Present,
+            0 => Presence::Never,
             LEFT => Presence::Left,
-            _ => Presence::Never,
+            _ => Presence::Died,
         }
     }
 }

@@ -101,7 +101,8 @@ impl Word {
         self.offset
     }
 
-    /// Its place in [`ALL_WORDS`].
+    /// Its place in [`ALL_WORDS`]: a model's memory is a table.
+    #[cfg_attr(not(any(loom, shuttle)), allow(dead_code))]
     pub const fn index(self) -> usize {
         self.index
     }
@@ -113,7 +114,8 @@ impl Word32 {
         self.offset
     }
 
-    /// Its place in [`ALL_WORDS32`].
+    /// Its place in [`ALL_WORDS32`]: a model's memory is a table.
+    #[cfg_attr(not(any(loom, shuttle)), allow(dead_code))]
     pub const fn index(self) -> usize {
         self.index
     }

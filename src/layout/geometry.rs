@@ -124,7 +124,10 @@ mod tests {
                     let tail = 0u64.wrapping_sub(LINE * 3).wrapping_add(line * LINE);
                     let place = ring.place(tail, len);
                     assert!(place.end.wrapping_sub(tail) <= capacity, "{capacity} {len} {line}");
-                    assert!(place.end.wrapping_sub(place.start) <= ring.room_to_wrap(place.start), "no record straddles the end");
+                    assert!(
+                        place.end.wrapping_sub(place.start) <= ring.room_to_wrap(place.start),
+                        "no record straddles the end"
+                    );
                 }
             }
         }

@@ -17,16 +17,17 @@
 //! buffer, and only the decoded copy is used.
 #![forbid(unsafe_code)]
 
+use super::control::CONTROL_LEN;
+use super::geometry::{LINE, spsc_max_len};
+
 /// The header's length in bytes.
 pub(crate) const HEADER_LEN: usize = 256;
 /// What a ring's file begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"QUOITRNG";
 /// The layout that this build reads and writes.
 pub(crate) const VERSION: u32 = 1;
-/// The unit of records and positions.
-pub(crate) const LINE: u64 = 64;
 /// Where the data begins.
-pub(crate) const DATA_OFF: u64 = 0x5000;
+pub(crate) const DATA_OFF: u64 = CONTROL_LEN as u64;
 /// The smallest and the largest ring of bytes, on any target.
 pub(crate) const SPSC_MIN: u64 = 1 << 12;
 pub(crate) const SPSC_MAX: u64 = 1 << 40;
@@ -49,32 +50,6 @@ const AT_START: usize = 0x50;
 const AT_CREATED: usize = 0x58;
 const AT_ZERO: usize = 0x60;
 const AT_CHECK: usize = 0xf8;
-
-/// Where the words lie that are set at creation or read by onlookers.
-pub(crate) mod at {
-    pub(crate) const TAIL: usize = 0x1000;
-    pub(crate) const SENT_MESSAGES: usize = 0x1008;
-    pub(crate) const SENT_BYTES: usize = 0x1010;
-    pub(crate) const SENDER_SEAT: usize = 0x1080;
-    pub(crate) const SENDER_DEATHS: usize = 0x1088;
-    pub(crate) const SENDER_PID: usize = 0x1090;
-    pub(crate) const SENDER_WAITS: usize = 0x1100;
-    pub(crate) const SENDER_WAKES: usize = 0x1108;
-    pub(crate) const HEAD: usize = 0x2000;
-    pub(crate) const RECEIVED_MESSAGES: usize = 0x2008;
-    pub(crate) const RECEIVED_BYTES: usize = 0x2010;
-    pub(crate) const ACKED: usize = 0x2080;
-    pub(crate) const TAKEN: usize = 0x2088;
-    pub(crate) const LOST: usize = 0x2098;
-    pub(crate) const REDELIVERED: usize = 0x20a0;
-    pub(crate) const RECEIVER_SEAT: usize = 0x2100;
-    pub(crate) const RECEIVER_DEATHS: usize = 0x2108;
-    pub(crate) const RECEIVER_PID: usize = 0x2110;
-    pub(crate) const RECEIVER_WAITS: usize = 0x2180;
-    pub(crate) const RECEIVER_WAKES: usize = 0x2188;
-    /// Behind the last of them.
-    pub(crate) const END: usize = 0x3000;
-}
 
 /// Which ring algorithm a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,11 +111,6 @@ pub(crate) enum Malformed {
     Truncated { found: u64, wanted: u64 },
     /// A ring's header that contradicts itself.
     Corrupt { what: &'static str },
-}
-
-/// The longest message that fits a ring of bytes whatever the position.
-pub(crate) const fn spsc_max_len(capacity: u64) -> u64 {
-    capacity / 2 - LINE
 }
 
 impl Header {

@@ -103,7 +103,10 @@ mod tests {
         let ring = Geometry::new(4096).expect("legal");
         let at = 4096 * 5 + 64 * 3;
         let read = |word, at| Record::parse(word, at, ring);
-        assert_eq!(read(message(at, 0, HEADER), at), Some(Record::Message { len: 0, payload: HEADER }));
+        assert_eq!(
+            read(message(at, 0, HEADER), at),
+            Some(Record::Message { len: 0, payload: HEADER })
+        );
         let longest = Record::Message { len: ring.max_len(), payload: LINE };
         assert_eq!(read(message(at, ring.max_len(), LINE), at), Some(longest));
         assert_eq!(read(message(at, ring.max_len() + 1, LINE), at), None, "too long");
@@ -114,7 +117,9 @@ mod tests {
         assert_eq!(read(pad(late, 64), late), None, "a pad reaches the end");
         assert_eq!(read(pad(4096, 4096), 4096), None, "a pad is shorter than half the ring");
         let honest = message(at, 5, HEADER);
-        for word in [1, u64::MAX, MESSAGE, PAD, APART, 4 << 40 | 1, honest ^ 1 << 39, honest ^ 1 << 44] {
+        for word in
+            [1, u64::MAX, MESSAGE, PAD, APART, 4 << 40 | 1, honest ^ 1 << 39, honest ^ 1 << 44]
+        {
             assert_eq!(read(word, at), None, "{word:#x}");
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //!
-//! - V1. `base` is aligned to a line and heads `CONTROL_LEN + capacity` mapped, writable bytes, for as long as `keeper`
+//! - V1. `base` is aligned to a line and heads `CONTROL_LEN + capacity` mapped, writable bytes, for as long as the keeper
 //!   lives. The memory is accessed only through atomics and the copies of `sync`, by this process.
 //! - V2. An offset into the data is a position masked by the geometry, so it is below the capacity; a range is cut to the
 //!   end of the ring's memory before it is touched.
@@ -27,7 +27,7 @@ pub trait Keeper: Send + Sync {}
 pub struct View {
     base: NonNull<u8>,
     ring: Geometry,
-    keeper: Arc<dyn Keeper>,
+    _keeper: Arc<dyn Keeper>,
 }
 
 // SAFETY: by V1 the memory lives as long as `keeper`, which is `Send`, and is accessed by atomics and race-proof copies.
@@ -48,7 +48,7 @@ impl View {
     ///
     /// V1 holds for `base`, `ring` and `keeper`.
     pub unsafe fn over(base: NonNull<u8>, ring: Geometry, keeper: Arc<dyn Keeper>) -> Self {
-        Self { base, ring, keeper }
+        Self { base, ring, _keeper: keeper }
     }
 
     /// The ring's shape, as it was at open: never read from the memory again.
@@ -168,10 +168,5 @@ impl View {
     /// The address of `position`; `capacity - offset(position)` bytes follow it.
     pub fn address(&self, position: u64) -> *mut u8 {
         self.data(self.ring.offset(position))
-    }
-
-    /// What keeps the memory.
-    pub fn keeper(&self) -> &Arc<dyn Keeper> {
-        &self.keeper
     }
 }

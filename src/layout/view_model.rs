@@ -41,7 +41,8 @@ impl core::fmt::Debug for View {
 impl View {
     /// A ring of zeros.
     pub fn model(ring: Geometry) -> Self {
-        let line = || Line { word: AtomicU64::new(0), rest: core::array::from_fn(|_| Cell::new(0)) };
+        let line =
+            || Line { word: AtomicU64::new(0), rest: core::array::from_fn(|_| Cell::new(0)) };
         let memory = Memory {
             words: ALL_WORDS.iter().map(|_| AtomicU64::new(0)).collect(),
             words32: ALL_WORDS32.iter().map(|_| AtomicU32::new(0)).collect(),

@@ -190,9 +190,6 @@ pub(crate) struct FdTicket {
     generation: u64,
 }
 
-// SAFETY: `next` never changes once the entry is on the list, and points at a leaked entry or nowhere; `fd` is atomic.
-unsafe impl Sync for Entry {}
-
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entry").field("fd", &self.fd).finish_non_exhaustive()

@@ -1,12 +1,7 @@
-//! This process as the kernel sees it. Knows its numbers and its source of
-//! randomness; decides nothing by them (a pid is for display only).
+//! This process as the kernel sees it. Knows its user and its source of
+//! randomness.
 
 use std::io;
-
-/// The number of this process, in its own namespace. For people to read.
-pub(crate) fn pid() -> u32 {
-    std::process::id()
-}
 
 /// The user whose rights count when this process opens a file.
 pub(crate) fn euid() -> u32 {
@@ -42,10 +37,5 @@ mod tests {
     #[test]
     fn two_draws_differ() {
         assert_ne!(random().unwrap(), random().unwrap());
-    }
-
-    #[test]
-    fn the_pid_is_ours() {
-        assert_eq!(pid(), std::process::id());
     }
 }

@@ -44,7 +44,8 @@ use core::mem::MaybeUninit;
 
 use super::Refused;
 use crate::layout::control::{
-    ACKED, ATTEMPTS, HEAD, LOST, RECEIVED, RECEIVED_BYTES, REDELIVERED, SENT, SENT_BYTES, TAIL, TAKEN,
+    ACKED, ATTEMPTS, HEAD, LOST, RECEIVED, RECEIVED_BYTES, REDELIVERED, SENT, SENT_BYTES, TAIL,
+    TAKEN,
 };
 use crate::layout::geometry::{Geometry, LINE, ahead};
 use crate::layout::record::{self, EMPTY, Record};
@@ -117,7 +118,8 @@ impl Producer {
         if (head | tail | acked) % LINE != 0 {
             return Err(Refused::Corrupt("a cursor is not on a line"));
         }
-        let acked = ahead(acked, head, capacity).ok_or(Refused::Corrupt("acked is not within the ring"))?;
+        let acked =
+            ahead(acked, head, capacity).ok_or(Refused::Corrupt("acked is not within the ring"))?;
         // `tail` may lag behind `head` by the operation that its writer died in, and by no more.
         let indexed = match ahead(tail, head, capacity) {
             Some(distance) => distance,
@@ -139,7 +141,8 @@ impl Producer {
                     None => return Err(Refused::Corrupt("acked is not within the ring")),
                 }
             } else {
-                let found = Record::parse(word, at, ring).ok_or(Refused::Corrupt("a record's header"))?;
+                let found =
+                    Record::parse(word, at, ring).ok_or(Refused::Corrupt("a record's header"))?;
                 walked += found.span();
             }
         }
@@ -222,7 +225,11 @@ impl Producer {
             self.publish(claim.stale, end, header);
         } else {
             self.later_header(claim.start, header);
-            self.publish(claim.stale, end, record::pad(self.tail, claim.start.wrapping_sub(self.tail)));
+            self.publish(
+                claim.stale,
+                end,
+                record::pad(self.tail, claim.start.wrapping_sub(self.tail)),
+            );
         }
         self.account(1, len);
     }
@@ -360,11 +367,6 @@ impl Producer {
         &self.view
     }
 
-    /// `T`.
-    pub fn position(&self) -> u64 {
-        self.tail
-    }
-
     /// Messages and bytes committed since the ring was made, as far as the counters tell.
     pub fn sent(&self) -> (u64, u64) {
         (self.sent, self.sent_bytes)
@@ -449,7 +451,8 @@ impl Consumer {
         if (pos | reset | taken) % LINE != 0 {
             return Err(Refused::Corrupt("a cursor is not on a line"));
         }
-        let unfinished = ahead(pos, reset, ring.capacity()).ok_or(Refused::Corrupt("acked is not within the ring"))?;
+        let unfinished = ahead(pos, reset, ring.capacity())
+            .ok_or(Refused::Corrupt("acked is not within the ring"))?;
         for line in (0..unfinished).step_by(LINE as usize) {
             // B3 Release: after B1's `acked`, as R2.
             view.line(reset.wrapping_add(line)).store(EMPTY, Release);
@@ -465,7 +468,8 @@ impl Consumer {
         let (received, received_bytes) =
             (view.word(RECEIVED).load(Relaxed), view.word(RECEIVED_BYTES).load(Relaxed));
         // Relaxed: as above.
-        let (lost, redelivered) = (view.word(LOST).load(Relaxed), view.word(REDELIVERED).load(Relaxed));
+        let (lost, redelivered) =
+            (view.word(LOST).load(Relaxed), view.word(REDELIVERED).load(Relaxed));
         Ok(Self {
             view,
             ring,
@@ -658,11 +662,6 @@ impl Consumer {
     #[inline]
     pub fn view(&self) -> &View {
         &self.view
-    }
-
-    /// The next position to read.
-    pub fn position(&self) -> u64 {
-        self.pos
     }
 
     /// Messages and bytes released since the ring was made, as far as the counters tell.

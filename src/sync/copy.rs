@@ -186,8 +186,14 @@ mod tests {
                 assert_eq!(back, source[skew..skew + len], "length {len}, skew {skew}");
                 let rounded = len.div_ceil(8) * 8;
                 let bytes: Vec<u8> = shared.iter().flat_map(|w| w.to_ne_bytes()).collect();
-                assert!(bytes[len..rounded].iter().all(|&b| b == 0), "the last word is filled with zeros");
-                assert!(bytes[rounded..].iter().all(|&b| b == 0xff), "nothing beyond the last word is touched");
+                assert!(
+                    bytes[len..rounded].iter().all(|&b| b == 0),
+                    "the last word is filled with zeros"
+                );
+                assert!(
+                    bytes[rounded..].iter().all(|&b| b == 0xff),
+                    "nothing beyond the last word is touched"
+                );
             }
         }
     }

@@ -316,7 +316,11 @@ pub fn futex_wake(word: &AtomicU32, n: u32, _: Scope) -> u32 {
     step();
     fence(Ordering::SeqCst);
     drop(word.queue().lock.lock().unwrap_or_else(|poison| poison.into_inner()));
-    if n == 1 { word.queue().woken.notify_one() } else { word.queue().woken.notify_all() }
+    if n == 1 {
+        word.queue().woken.notify_one()
+    } else {
+        word.queue().woken.notify_all()
+    }
     n
 }
 

@@ -255,8 +255,10 @@ mod tests {
         assert_eq!(portable::wait(&word, 0, now_ns() + 1_000), Slept::TimedOut);
         let sleeper = std::thread::spawn({
             let word = Arc::clone(&word);
-            move || while word.load(core::sync::atomic::Ordering::Acquire) == 0 {
-                portable::wait(&word, 0, now_ns() + 60_000_000_000);
+            move || {
+                while word.load(core::sync::atomic::Ordering::Acquire) == 0 {
+                    portable::wait(&word, 0, now_ns() + 60_000_000_000);
+                }
             }
         });
         word.store(1, core::sync::atomic::Ordering::Release);

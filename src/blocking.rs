@@ -1,0 +1,149 @@
+//! Waiting: try, spin, announce, sleep, look again. Once, for every blocking call.
+//!
+//! Knows an attempt, a deadline and the tie to the peer. Knows nothing of what is attempted.
+
+use core::time::Duration;
+
+use crate::error::Fault;
+use crate::link::Link;
+use crate::sync::{self, Deadline, Scope, Slept};
+use crate::wake;
+
+/// How a blocking call waits while there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Never sleeps: the fastest answer, and a core that is always busy. Gives way to others after a short while.
+    Spin,
+    /// Spins for some tens of microseconds, then sleeps: as fast as `Spin` while the other end keeps up, idle otherwise.
+    #[default]
+    Adaptive,
+    /// Sleeps at once: least work, and the latency of a wake-up by the kernel for every message that had to be waited for.
+    Block,
+}
+
+/// Pauses before a spinning caller begins to give way to others.
+const PAUSES: u32 = 64;
+
+/// How long `Wait::Adaptive` spins: about twice what a wake-up by the kernel costs.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// The longest sleep on a word that a dead peer might never wake: also how soon a death is noticed.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// The longest sleep when the waker may not have seen the announcement.
+const SHORT_SLICE: Duration = Duration::from_millis(1);
+
+/// Why a wait ended without what it waited for.
+#[derive(Debug)]
+pub(crate) enum Stop<R> {
+    /// The deadline passed.
+    TimedOut,
+    /// The peer is gone, and a last look found nothing.
+    Gone,
+    /// The attempt itself refused.
+    Refused(R),
+    /// The handle is of no more use.
+    Fault(Fault),
+}
+
+/// A side that can wait: an end of a ring with its tie.
+pub(crate) trait Side {
+    /// Its tie to the peer.
+    fn link(&mut self) -> &mut Link;
+}
+
+/// Waits until `attempt` answers something, the peer is gone, or the deadline has passed, having tried at least once.
+///
+/// A peer that has let go is noticed at once; one that died, when its lock is next asked: every 10 ms while spinning,
+/// after each slice of 100 ms while asleep.
+#[cold]
+pub(crate) fn until<S: Side, T, R>(
+    side: &mut S,
+    deadline: Deadline,
+    mut attempt: impl FnMut(&mut S) -> Result<Option<T>, R>,
+) -> Result<T, Stop<R>> {
+    let mut look = |side: &mut S| attempt(side).map_err(Stop::Refused);
+    side.link().count_wait();
+    let forever = side.link().wait == Wait::Spin;
+    // A model has no clock to end a short spin by.
+    if forever || side.link().wait == Wait::Adaptive && !sync::MODELLED {
+        if let Some(found) = spin(side, deadline, forever, &mut look)? {
+            return Ok(found);
+        }
+    }
+    loop {
+        let asymmetric = side.link().peer_is_light();
+        let ticket = wake::announce(side.link().bed(), asymmetric);
+        if let Some(found) = look(side).transpose() {
+            wake::retract(side.link().bed());
+            return found;
+        }
+        if let Some(ended) = over(side, deadline, false, &mut look) {
+            wake::retract(side.link().bed());
+            return ended;
+        }
+        let link = side.link();
+        let slice = match link.scope() {
+            // A dead peer wakes nobody; a garbling one may have cleared our bit.
+            Scope::Shared if ticket.seen => deadline.min(Deadline::after(SLICE)),
+            Scope::Shared => deadline.min(Deadline::after(SHORT_SLICE)),
+            // Threads of one process cannot die alone, and a handle that is dropped wakes the other.
+            Scope::Private => deadline,
+        };
+        let slept = wake::sleep(link.bed(), ticket, slice, link.scope());
+        if let Some(found) = look(side)? {
+            return Ok(found);
+        }
+        let probe = slept == Slept::TimedOut || side.link().probe_due();
+        if let Some(ended) = over(side, deadline, probe, &mut look) {
+            wake::retract(side.link().bed());
+            return ended;
+        }
+    }
+}
+
+/// Whether the wait is over without success: the peer is gone or time is up. The last look comes after the news, because
+/// the peer may have committed something between the look before and its end.
+fn over<S: Side, T, R>(
+    side: &mut S,
+    deadline: Deadline,
+    probe: bool,
+    look: &mut impl FnMut(&mut S) -> Result<Option<T>, Stop<R>>,
+) -> Option<Result<T, Stop<R>>> {
+    match side.link().gone(probe) {
+        Err(fault) => Some(Err(Stop::Fault(fault))),
+        Ok(true) => Some(look(side).and_then(|found| found.ok_or(Stop::Gone))),
+        Ok(false) if deadline.passed() => Some(Err(Stop::TimedOut)),
+        Ok(false) => None,
+    }
+}
+
+/// Spins for a while, or for ever; `None` when it is time to sleep.
+fn spin<S: Side, T, R>(
+    side: &mut S,
+    deadline: Deadline,
+    forever: bool,
+    look: &mut impl FnMut(&mut S) -> Result<Option<T>, Stop<R>>,
+) -> Result<Option<T>, Stop<R>> {
+    for _ in 0..PAUSES {
+        sync::spin_loop();
+        if let Some(found) = look(side)? {
+            return Ok(Some(found));
+        }
+    }
+    let budget = Deadline::after(SPIN);
+    loop {
+        let probe = side.link().probe_due();
+        if let Some(ended) = over(side, deadline, probe, look) {
+            return ended.map(Some);
+        }
+        if !forever && budget.passed() {
+            return Ok(None);
+        }
+        sync::yield_now();
+        if let Some(found) = look(side)? {
+            return Ok(Some(found));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One handle's tie to the other end: is it there, wake it, wait for it.
+//!
+//! Knows the seats, the lock behind them, the wait words and what has gone wrong on this handle. Knows nothing of records.
+
+use crate::error::{Fault, RingName};
+use crate::layout::control::ENDED;
+use crate::layout::view::View;
+use crate::roster::{self, Presence, Role, Seat};
+use crate::sync::Ordering::Relaxed;
+use crate::sync::{self, AtomicU32, LightFence, Scope};
+use crate::{blocking::Wait, wake};
+
+/// How long the answer of the lock is good for, in milliseconds, while somebody spins or calls `try_` in a loop.
+const PROBE_EVERY_MS: u64 = 10;
+
+/// What stands behind a named ring; a channel has nothing of the kind.
+#[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
+#[cfg(target_os = "linux")]
+pub(crate) type Behind = crate::endpoint::Endpoint;
+
+/// What stands behind a named ring: nothing can, here.
+#[cfg(any(
+    not(target_os = "linux"),
+    all(loom, feature = "model"),
+    all(shuttle, feature = "model")
+))]
+pub(crate) use nothing::Behind;
+
+#[cfg(any(
+    not(target_os = "linux"),
+    all(loom, feature = "model"),
+    all(shuttle, feature = "model")
+))]
+mod nothing {
+    /// There are no named rings in this world.
+    #[derive(Debug)]
+    pub(crate) enum Behind {}
+
+    impl Behind {
+        pub(crate) fn peer_holds_lock(&self) -> std::io::Result<bool> {
+            match *self {}
+        }
+        pub(crate) fn is_unlinked(&self) -> bool {
+            match *self {}
+        }
+        pub(crate) fn truncated(&self) -> Option<(u64, u64)> {
+            match *self {}
+        }
+    }
+}
+
+/// The tie.
+#[derive(Debug)]
+pub(crate) struct Link {
+    view: View,
+    role: Role,
+    name: RingName,
+    behind: Option<Behind>,
+    light: LightFence,
+    scope: Scope,
+    generation: u64,
+    /// How this handle waits.
+    pub(crate) wait: Wait,
+    keep_open: bool,
+    /// Arrivals of the peer up to here are not this handle's business: their end was reported, or they were gone before
+    /// this handle came.
+    baseline: u64,
+    /// The peer's seat when it was last looked at and nothing was wrong.
+    seen: Seat,
+    /// The peer's seat when its lock was last found free.
+    dead: Option<Seat>,
+    probed_ms: u64,
+    waits: u64,
+    wakes: u64,
+    fault: Option<Sticky>,
+}
+
+/// What went wrong for good on this handle.
+#[derive(Clone, Copy, Debug)]
+enum Sticky {
+    Corrupt(&'static str),
+    Truncated { found: u64, wanted: u64 },
+}
+
+impl Link {
+    /// Sits down. For a named ring the role's lock is held by `behind`.
+    pub(crate) fn join(
+        view: View,
+        role: Role,
+        name: RingName,
+        behind: Option<Behind>,
+        keep_open: bool,
+    ) -> std::io::Result<Self> {
+        let generation = sync::arm_generation()?;
+        let light = LightFence::best();
+        let pid = if behind.is_some() { std::process::id() } else { 0 };
+        let peer_here = match &behind {
+            Some(behind) => behind.peer_holds_lock()?,
+            None => true,
+        };
+        let peer = Seat::load(&view, role.peer());
+        let baseline = match role {
+            // Ends of streams that a receiver has already been told of.
+            // Relaxed: our role's own word, ordered by the lock.
+            Role::Receiver => view.word(ENDED).load(Relaxed),
+            // A receiver that is gone already is not this sender's: it may wait for its own.
+            Role::Sender if peer.taken() && peer_here => peer.arrivals().saturating_sub(1),
+            Role::Sender => peer.arrivals(),
+        };
+        roster::join(&view, role, light, pid);
+        let scope = if behind.is_some() { Scope::Shared } else { Scope::Private };
+        // Relaxed: our role's own counters.
+        let waits = view.word(role.waits()).load(Relaxed);
+        // Relaxed: as above.
+        let wakes = view.word(role.wakes()).load(Relaxed);
+        let link = Self {
+            view,
+            role,
+            name,
+            behind,
+            light,
+            scope,
+            generation,
+            wait: Wait::default(),
+            keep_open,
+            baseline,
+            seen: Seat(u64::MAX),
+            dead: None,
+            probed_ms: 0,
+            waits,
+            wakes,
+            fault: None,
+        };
+        Ok(link)
+    }
+
+    /// Lets go of the seat and wakes the peer to see it. A forked child has no seat to let go of.
+    pub(crate) fn leave(&mut self) {
+        if sync::generation() == self.generation {
+            roster::leave(&self.view, self.role);
+            self.notify();
+        }
+    }
+
+    /// Whether the next call must be looked at before it touches the ring: this is a forked child, something went wrong
+    /// before, or the peer's seat changed.
+    #[inline]
+    pub(crate) fn unusual(&self) -> bool {
+        // The order matters: a forked child has no map to look into.
+        sync::generation() != self.generation
+            || self.fault.is_some()
+            // Relaxed: only compared; `Seat::load` looks properly.
+            || self.view.word(self.role.peer().seat()).load(Relaxed) != self.seen.0
+    }
+
+    /// The same without the peer's seat.
+    #[inline]
+    pub(crate) fn usable(&self) -> Result<(), Fault> {
+        if sync::generation() == self.generation && self.fault.is_none() {
+            Ok(())
+        } else {
+            Err(self.why())
+        }
+    }
+
+    #[cold]
+    fn why(&self) -> Fault {
+        let ring = self.name.clone();
+        match self.fault {
+            Some(Sticky::Corrupt(what)) if sync::generation() == self.generation => {
+                Fault::Corrupt { ring, what }
+            }
+            Some(Sticky::Truncated { found, wanted }) if sync::generation() == self.generation => {
+                Fault::Truncated { ring, found, wanted }
+            }
+            _ => Fault::Forked { ring },
+        }
+    }
+
+    /// Looks at what [`unusual`](Self::unusual) noticed, for a sender: `true` when its receiver has let go.
+    #[cold]
+    pub(crate) fn examine(&mut self) -> Result<bool, Fault> {
+        self.usable()?;
+        let peer = Seat::load(&self.view, self.role.peer());
+        if peer.left() && self.concerns(peer) && !self.keep_open {
+            return Ok(true);
+        }
+        self.seen = peer;
+        Ok(false)
+    }
+
+    /// Whether the peer of this stream is gone: it let go, or (asked of the lock when `probe`) it died. The caller takes
+    /// one more look at the ring before it believes that the stream has ended.
+    pub(crate) fn gone(&mut self, probe: bool) -> Result<bool, Fault> {
+        if probe {
+            self.probed_ms = sync::coarse_ms();
+            self.check_file()?;
+        }
+        if self.keep_open {
+            return Ok(false);
+        }
+        let peer = Seat::load(&self.view, self.role.peer());
+        if !self.concerns(peer) {
+            return Ok(false);
+        }
+        if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
+            self.dead = Some(peer);
+        }
+        Ok(peer.left() || self.dead == Some(peer))
+    }
+
+    fn concerns(&self, peer: Seat) -> bool {
+        peer.arrivals() > self.baseline
+    }
+
+    /// Whether the lock has not been asked for a while.
+    pub(crate) fn probe_due(&self) -> bool {
+        self.behind.is_some() && sync::coarse_ms().wrapping_sub(self.probed_ms) >= PROBE_EVERY_MS
+    }
+
+    fn peer_holds_lock(&self) -> Result<bool, Fault> {
+        match &self.behind {
+            None => Ok(true),
+            Some(behind) => behind.peer_holds_lock().map_err(|source| Fault::Os {
+                ring: self.name.clone(),
+                doing: "asking whether the other end is alive",
+                source,
+            }),
+        }
+    }
+
+    fn check_file(&mut self) -> Result<(), Fault> {
+        if let Some((found, wanted)) = self.behind.as_ref().and_then(|behind| behind.truncated()) {
+            self.fault = Some(Sticky::Truncated { found, wanted });
+        }
+        self.usable()
+    }
+
+    /// The receiver tells its caller that the stream has ended: a later receiver is not told again.
+    pub(crate) fn report_end(&mut self) {
+        let peer = Seat::load(&self.view, self.role.peer());
+        if self.role == Role::Receiver && peer.left() | (self.dead == Some(peer)) {
+            // Relaxed: read by our role's successor, ordered by the lock.
+            self.view.word(ENDED).store(peer.arrivals(), Relaxed);
+        }
+    }
+
+    /// Wakes the peer, if it sleeps, to see what this side has just written.
+    #[inline]
+    pub(crate) fn notify(&mut self) {
+        if wake::notify(self.view.word32(self.role.peer().bed()), self.light, self.scope) {
+            self.count_wake();
+        }
+    }
+
+    #[cold]
+    fn count_wake(&mut self) {
+        self.wakes = self.wakes.wrapping_add(1);
+        self.view.count(self.role.wakes(), self.wakes);
+    }
+
+    /// One more wait on the slow path.
+    pub(crate) fn count_wait(&mut self) {
+        self.waits = self.waits.wrapping_add(1);
+        self.view.count(self.role.waits(), self.waits);
+    }
+
+    /// Where this handle sleeps.
+    pub(crate) fn bed(&self) -> &AtomicU32 {
+        self.view.word32(self.role.bed())
+    }
+
+    /// Whether the peer leaves the expensive half of the handshake to us.
+    pub(crate) fn peer_is_light(&self) -> bool {
+        // Relaxed: the announcer's fence follows; row W3.
+        self.view.word32(self.role.peer().light()).load(Relaxed) != 0
+    }
+
+    /// Who may wake this handle.
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Makes `Corrupt` stick to this handle.
+    #[cold]
+    pub(crate) fn corrupt(&mut self, what: &'static str) -> Fault {
+        self.fault = Some(Sticky::Corrupt(what));
+        Fault::Corrupt { ring: self.name.clone(), what }
+    }
+
+    /// Whether the end of the peer is ever reported on this handle.
+    pub(crate) fn set_keep_open(&mut self, on: bool) {
+        self.keep_open = on;
+        self.seen = Seat(u64::MAX);
+    }
+
+    /// The ring's name.
+    pub(crate) fn name(&self) -> &RingName {
+        &self.name
+    }
+
+    /// What is known of the peer now; asks the lock.
+    pub(crate) fn peer(&self) -> Presence {
+        if sync::generation() != self.generation {
+            return Presence::Never;
+        }
+        let held = self.peer_holds_lock().unwrap_or(true);
+        Seat::load(&self.view, self.role.peer()).presence(held)
+    }
+
+    /// Whether the file has lost its name.
+    pub(crate) fn unlinked(&self) -> bool {
+        self.behind.as_ref().is_some_and(|behind| behind.is_unlinked())
+    }
+
+    /// Waits and wakes since the ring was made.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        (self.waits, self.wakes)
+    }
+}

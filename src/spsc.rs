@@ -1,0 +1,1195 @@
+//! One sender, one receiver, messages of any length.
+//!
+//! Knows what a user means by each call. Knows nothing of words and lines.
+//!
+//! The verbs are those of `std::sync::mpsc`. Each comes four ways: `try_send` answers at once, [`send`](Sender::send)
+//! waits, `send_timeout` and `send_deadline` wait for a while. What is sent is copied into the ring, and
+//! [`recv`](Receiver::recv) answers a [`Message`], a guard on the ring's own memory: dropping it releases the space.
+//!
+//! ```
+//! use quoit::{Options, spsc};
+//!
+//! let (mut tx, mut rx) = spsc::channel(&Options::new())?;
+//! std::thread::spawn(move || tx.send(b"hello"));
+//! assert_eq!(rx.recv()?.to_vec(), b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Between processes the ring has a name, and each end opens it: see [`Sender::open_or_create`] and
+//! [`Receiver::open_or_create`].
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::blocking::{self, Side, Stop, Wait};
+use crate::error::{
+    Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
+    TryRecvError, TrySendError,
+};
+use crate::layout::geometry::Geometry;
+use crate::layout::view::View;
+use crate::link::{Behind, Link};
+use crate::options::{Delivery, Options};
+use crate::region;
+use crate::ring::Refused;
+use crate::ring::spsc::{Claim, Consumer, Held, Producer};
+use crate::roster::{Presence, Role};
+use crate::sync::{self, Deadline};
+
+/// What a handle has seen. The counters are those of its end of the ring, over all its holders; they are exact for the
+/// handle that asks and news for everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Messages sent, or received and released.
+    pub messages: u64,
+    /// Bytes of payload in them.
+    pub bytes: u64,
+    /// Times a call found nothing to do and waited.
+    pub waits: u64,
+    /// Times this end had to wake the other by a system call.
+    pub wakes: u64,
+    /// Messages delivered again because a receiver died, panicked or gave them back. 0 for a sender.
+    pub redelivered: u64,
+    /// Messages counted lost with a receiver that died ([`Delivery::AtMostOnce`]). 0 for a sender.
+    pub lost: u64,
+    /// The other end, as the kernel's lock tells it now.
+    pub peer: Presence,
+    /// The ring's file has lost its name: those who hold it go on with each other, nobody else will find it.
+    pub unlinked: bool,
+}
+
+/// Makes the ring `name` without taking either end of it.
+///
+/// # Errors
+///
+/// [`OpenError::AlreadyExists`], and whatever keeps the file from being made.
+#[cfg(all(
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+pub fn create(name: &str, options: &Options) -> Result<(), OpenError> {
+    crate::endpoint::Endpoint::make(name, crate::endpoint::Kind::Spsc, options)
+}
+
+/// A ring of this process alone: the two ends go to two threads.
+///
+/// It lives on the heap and has no name. All waits are private to the process, so nothing needs slices or locks; a handle
+/// that is dropped tells the other at once. [`Options::mode`] and what else concerns files is ignored.
+///
+/// # Errors
+///
+/// [`OpenError::BadOption`] for a capacity that no ring can have.
+pub fn channel(options: &Options) -> Result<(Sender, Receiver), OpenError> {
+    if !sync::MODELLED {
+        options.check()?;
+    }
+    // A model's ring may be smaller than any named one.
+    let ring = Geometry::new(options.get_capacity()).ok_or_else(|| OpenError::BadOption {
+        what: "capacity",
+        why: String::from("is not a power of two"),
+    })?;
+    let view = region::heap(ring, options.get_start());
+    let name = RingName::new("(channel)");
+    let sender = Sender::over(view.clone(), name.clone(), None, options.get_keep_open())?;
+    let at_most_once = options.get_delivery() == Delivery::AtMostOnce;
+    let receiver = Receiver::over(view, name, None, options.get_keep_open(), at_most_once)?;
+    Ok((sender, receiver))
+}
+
+/// What a blocking call makes of a refusal that is not `Full`.
+fn still_room(error: TrySendError) -> SendError {
+    match error {
+        TrySendError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
+        TrySendError::Disconnected { ring } => SendError::Disconnected { ring },
+        TrySendError::Fault(fault) => SendError::Fault(fault),
+        // Callers have dealt with it.
+        TrySendError::Full => SendError::Disconnected { ring: RingName::new("(channel)") },
+    }
+}
+
+/// What a call without a deadline makes of the error of one with a deadline.
+fn never_timed_out(error: SendTimeoutError) -> SendError {
+    match error {
+        SendTimeoutError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
+        SendTimeoutError::Fault(fault) => SendError::Fault(fault),
+        // `Timeout` cannot be: the deadline was never.
+        SendTimeoutError::Disconnected { ring } | SendTimeoutError::Timeout { ring } => {
+            SendError::Disconnected { ring }
+        }
+    }
+}
+
+/// What a call without a deadline makes of the error of one with a deadline.
+fn never_timed_out_recv(error: RecvTimeoutError) -> RecvError {
+    match error {
+        RecvTimeoutError::Fault(fault) => RecvError::Fault(fault),
+        // `Timeout` cannot be: the deadline was never.
+        RecvTimeoutError::Disconnected { ring } | RecvTimeoutError::Timeout { ring } => {
+            RecvError::Disconnected { ring }
+        }
+    }
+}
+
+fn os_error(name: &RingName, doing: &'static str, source: std::io::Error) -> OpenError {
+    OpenError::Os { ring: name.clone(), doing, source }
+}
+
+fn corrupt(name: &RingName, refused: Refused) -> OpenError {
+    let what = match refused {
+        Refused::Corrupt(what) => what,
+        Refused::Full | Refused::TooLong => "its cursors",
+    };
+    OpenError::Corrupt { ring: name.clone(), what }
+}
+
+macro_rules! opening {
+    ($role:ident) => {
+        /// Makes the ring `name` and takes this end of it.
+        ///
+        /// A plain name is a file in the folder of plain names (`/dev/shm/quoit-<uid>`, or `QUOIT_DIR`); a name with a `/`
+        /// is a path.
+        ///
+        /// # Errors
+        ///
+        /// [`OpenError::AlreadyExists`], [`OpenError::NoSpace`], and whatever else keeps the file from being made. Nothing
+        /// is left behind.
+        #[cfg(all(
+            target_os = "linux",
+            not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+        ))]
+        pub fn create(name: &str, options: &Options) -> Result<Self, OpenError> {
+            use crate::endpoint::{Endpoint, Kind};
+            Self::behind(Endpoint::create(name, Kind::Spsc, Role::$role, options)?)
+        }
+
+        /// Opens the ring `name` and takes this end of it.
+        ///
+        /// # Errors
+        ///
+        /// [`OpenError::NotFound`]; [`OpenError::SeatTaken`] at once when somebody holds this end; and one error of its own
+        /// for each thing that a file may be instead of a ring of this user. The file is not changed then.
+        #[cfg(all(
+            target_os = "linux",
+            not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+        ))]
+        pub fn open(name: &str) -> Result<Self, OpenError> {
+            Self::open_with(name, &Options::new())
+        }
+
+        /// Opens the ring `name`, accepting an owner that `options` names ([`Options::accept_uid`],
+        /// [`Options::accept_gid`]).
+        ///
+        /// # Errors
+        ///
+        /// As [`open`](Self::open); and [`OpenError::Mismatch`] when an option that was given differs from the ring's.
+        #[cfg(all(
+            target_os = "linux",
+            not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+        ))]
+        pub fn open_with(name: &str, options: &Options) -> Result<Self, OpenError> {
+            use crate::endpoint::{Endpoint, Kind};
+            Self::behind(Endpoint::open(name, Kind::Spsc, Role::$role, options)?)
+        }
+
+        /// Opens the ring `name`, or makes it: whichever process comes first makes it.
+        ///
+        /// # Errors
+        ///
+        /// As [`open_with`](Self::open_with) and [`create`](Self::create).
+        #[cfg(all(
+            target_os = "linux",
+            not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+        ))]
+        pub fn open_or_create(name: &str, options: &Options) -> Result<Self, OpenError> {
+            use crate::endpoint::{Endpoint, Kind};
+            Self::behind(Endpoint::open_or_create(name, Kind::Spsc, Role::$role, options)?)
+        }
+    };
+}
+
+macro_rules! common {
+    () => {
+        /// How this handle waits from now on.
+        pub fn set_wait(&mut self, wait: Wait) {
+            self.link.wait = wait;
+        }
+
+        /// Whether this handle, from now on, waits for the next peer instead of reporting `Disconnected`. What a ring was
+        /// made with ([`Options::keep_open`]) is the default.
+        pub fn set_keep_open(&mut self, on: bool) {
+            self.link.set_keep_open(on);
+        }
+
+        /// Bytes in the ring, headers and pads included: what this lies within is settled by [`Options::capacity`].
+        pub fn capacity(&self) -> usize {
+            self.ring.view().ring().capacity() as usize
+        }
+
+        /// The longest message that is sure to fit, in bytes: a little less than half the capacity.
+        pub fn max_len(&self) -> usize {
+            self.ring.view().ring().max_len() as usize
+        }
+
+        /// The ring's name, as it was opened.
+        pub fn name(&self) -> &RingName {
+            self.link.name()
+        }
+    };
+}
+
+/// The sending end. One thread at a time uses it; it may move between threads.
+///
+/// Dropping it lets go of the end: the receiver gets what was sent, then `Disconnected`. Dying does the same, a little
+/// later.
+#[derive(Debug)]
+pub struct Sender {
+    ring: Producer,
+    link: Link,
+    _one_thread: PhantomData<Cell<()>>,
+}
+
+impl Side for Sender {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}
+
+impl Sender {
+    opening!(Sender);
+
+    #[cfg(all(
+        target_os = "linux",
+        not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+    ))]
+    fn behind(endpoint: Behind) -> Result<Self, OpenError> {
+        let (view, name, keep_open) =
+            (endpoint.view()?, endpoint.name().clone(), endpoint.keep_open());
+        Self::over(view, name, Some(endpoint), keep_open)
+    }
+
+    fn over(
+        view: View,
+        name: RingName,
+        behind: Option<Behind>,
+        keep_open: bool,
+    ) -> Result<Self, OpenError> {
+        let ring = Producer::attach(view.clone()).map_err(|refused| corrupt(&name, refused))?;
+        let link = Link::join(view, Role::Sender, name.clone(), behind, keep_open)
+            .map_err(|source| os_error(&name, "taking the sender's end", source))?;
+        let mut sender = Self { ring, link, _one_thread: PhantomData };
+        // A receiver that waits for whoever comes next may go by the index now.
+        sender.link.notify();
+        Ok(sender)
+    }
+
+    /// Sends a message if there is room for it now. Never waits, never calls the kernel unless the receiver sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`]; [`TrySendError::TooLong`]; [`TrySendError::Disconnected`] when the last receiver has let go
+    /// of its end, or has died and the ring is full; [`TrySendError::Fault`] when this handle is of no more use. The
+    /// message is not sent then.
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), TrySendError> {
+        if self.link.unusual() {
+            self.check()?;
+        }
+        match self.ring.try_send(message) {
+            Ok(()) => {
+                self.link.notify();
+                Ok(())
+            }
+            Err(refused) => Err(self.refused(refused, message.len())),
+        }
+    }
+
+    /// Sends a message, waiting for room. `Ok` means committed: it is delivered even if this process dies at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Disconnected`] when the last receiver is gone and there is no hope of room, [`SendError::TooLong`],
+    /// [`SendError::Fault`]. The message is not sent then.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        match self.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full) => {
+                self.send_slow(message, Deadline::NEVER).map_err(never_timed_out)
+            }
+            Err(error) => Err(still_room(error)),
+        }
+    }
+
+    /// Sends a message, waiting for room at most `timeout`. A timeout that overflows the clock means for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`SendTimeoutError::Timeout`] after at least one try.
+    pub fn send_timeout(
+        &mut self,
+        message: &[u8],
+        timeout: Duration,
+    ) -> Result<(), SendTimeoutError> {
+        self.send_until(message, Deadline::after(timeout))
+    }
+
+    /// Sends a message, waiting for room until `deadline` at most. A deadline in the past is one try.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_timeout`](Self::send_timeout).
+    pub fn send_deadline(
+        &mut self,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<(), SendTimeoutError> {
+        self.send_until(message, Deadline::at(deadline))
+    }
+
+    fn send_until(&mut self, message: &[u8], deadline: Deadline) -> Result<(), SendTimeoutError> {
+        match self.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full) => self.send_slow(message, deadline),
+            Err(error) => Err(still_room(error).into()),
+        }
+    }
+
+    #[cold]
+    fn send_slow(&mut self, message: &[u8], deadline: Deadline) -> Result<(), SendTimeoutError> {
+        let sent = blocking::until(self, deadline, |this| match this.ring.try_send(message) {
+            Ok(()) => Ok(Some(())),
+            Err(Refused::Full) => Ok(None),
+            Err(refused) => Err(refused),
+        });
+        match sent {
+            Ok(()) => {
+                self.link.notify();
+                Ok(())
+            }
+            Err(stop) => Err(self.stopped(stop, message.len())),
+        }
+    }
+
+    /// Sends as many of `messages`, from the first on, as there is room for now, and makes them visible at one point:
+    /// the receiver sees none of them or all. Answers how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send), and then nothing is sent; one message that is too long refuses the whole call.
+    pub fn try_send_batch<B: AsRef<[u8]>>(
+        &mut self,
+        messages: &[B],
+    ) -> Result<usize, TrySendError> {
+        if self.link.unusual() {
+            self.check()?;
+        }
+        self.check_lengths(messages)?;
+        match self.ring.try_send_batch(messages) {
+            Ok(sent) => {
+                self.link.notify();
+                Ok(sent)
+            }
+            Err(refused) => Err(self.refused(refused, 0)),
+        }
+    }
+
+    /// Sends `messages` in order, waiting for room, in prefixes that each become visible at one point. Answers how many
+    /// were sent: all of them, or fewer when the receiver went in between; the next call then says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), when nothing at all was sent; one message that is too long refuses the whole call before
+    /// a byte is written.
+    pub fn send_batch<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
+        self.batch_until(messages, Deadline::NEVER).map_err(never_timed_out)
+    }
+
+    /// As [`send_batch`](Self::send_batch), waiting at most `timeout` in all.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_batch`](Self::send_batch), and [`SendTimeoutError::Timeout`] when nothing was sent in time.
+    pub fn send_batch_timeout<B: AsRef<[u8]>>(
+        &mut self,
+        messages: &[B],
+        timeout: Duration,
+    ) -> Result<usize, SendTimeoutError> {
+        self.batch_until(messages, Deadline::after(timeout))
+    }
+
+    /// As [`send_batch`](Self::send_batch), waiting until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_batch_timeout`](Self::send_batch_timeout).
+    pub fn send_batch_deadline<B: AsRef<[u8]>>(
+        &mut self,
+        messages: &[B],
+        deadline: Instant,
+    ) -> Result<usize, SendTimeoutError> {
+        self.batch_until(messages, Deadline::at(deadline))
+    }
+
+    fn batch_until<B: AsRef<[u8]>>(
+        &mut self,
+        messages: &[B],
+        deadline: Deadline,
+    ) -> Result<usize, SendTimeoutError> {
+        let mut sent = 0;
+        while sent < messages.len() {
+            let rest = &messages[sent..];
+            let tried = match self.try_send_batch(rest) {
+                Ok(now) => Ok(now),
+                Err(TrySendError::Full) => self.batch_slow(rest, deadline),
+                Err(error) => Err(still_room(error).into()),
+            };
+            match tried {
+                Ok(now) => sent += now,
+                Err(_) if sent > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
+
+    #[cold]
+    fn batch_slow<B: AsRef<[u8]>>(
+        &mut self,
+        messages: &[B],
+        deadline: Deadline,
+    ) -> Result<usize, SendTimeoutError> {
+        let sent =
+            blocking::until(self, deadline, |this| match this.ring.try_send_batch(messages) {
+                Ok(sent) => Ok(Some(sent)),
+                Err(Refused::Full) => Ok(None),
+                Err(refused) => Err(refused),
+            });
+        match sent {
+            Ok(sent) => {
+                self.link.notify();
+                Ok(sent)
+            }
+            Err(stop) => Err(self.stopped(stop, 0)),
+        }
+    }
+
+    fn check_lengths<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<(), TrySendError> {
+        let max = self.max_len();
+        match messages.iter().map(|message| message.as_ref().len()).find(|&len| len > max) {
+            Some(len) => Err(TrySendError::TooLong { ring: self.link.name().clone(), len, max }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes room for a message of `len` bytes in the ring itself, to be written in place and then committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send).
+    pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_>, TrySendError> {
+        if self.link.unusual() {
+            self.check()?;
+        }
+        match self.ring.try_claim(len) {
+            Ok(claim) => Ok(Reservation::new(self, claim)),
+            Err(refused) => Err(self.refused(refused, len)),
+        }
+    }
+
+    /// As [`try_reserve`](Self::try_reserve), waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_>, SendError> {
+        self.reserve_until(len, Deadline::NEVER).map_err(never_timed_out)
+    }
+
+    /// As [`try_reserve`](Self::try_reserve), waiting for room at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_timeout`](Self::send_timeout).
+    pub fn reserve_timeout(
+        &mut self,
+        len: usize,
+        timeout: Duration,
+    ) -> Result<Reservation<'_>, SendTimeoutError> {
+        self.reserve_until(len, Deadline::after(timeout))
+    }
+
+    /// As [`try_reserve`](Self::try_reserve), waiting for room until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_deadline`](Self::send_deadline).
+    pub fn reserve_deadline(
+        &mut self,
+        len: usize,
+        deadline: Instant,
+    ) -> Result<Reservation<'_>, SendTimeoutError> {
+        self.reserve_until(len, Deadline::at(deadline))
+    }
+
+    fn reserve_until(
+        &mut self,
+        len: usize,
+        deadline: Deadline,
+    ) -> Result<Reservation<'_>, SendTimeoutError> {
+        if self.link.unusual() {
+            self.check().map_err(still_room)?;
+        }
+        let claim = match self.ring.try_claim(len) {
+            Ok(claim) => Ok(claim),
+            Err(Refused::Full) => {
+                blocking::until(self, deadline, |this| match this.ring.try_claim(len) {
+                    Ok(claim) => Ok(Some(claim)),
+                    Err(Refused::Full) => Ok(None),
+                    Err(refused) => Err(refused),
+                })
+            }
+            Err(refused) => Err(Stop::Refused(refused)),
+        };
+        match claim {
+            Ok(claim) => Ok(Reservation::new(self, claim)),
+            Err(stop) => Err(self.stopped(stop, len)),
+        }
+    }
+
+    common!();
+
+    /// Bytes of the ring in use, headers and pads included. The receiver may be releasing some at this moment: they are in
+    /// use at most.
+    pub fn len(&mut self) -> usize {
+        if self.link.usable().is_err() {
+            return 0;
+        }
+        self.ring.unreleased().map_or(0, |bytes| bytes as usize)
+    }
+
+    /// Whether nothing is waiting to be received or released. `true` is a promise until this handle sends; `false` is only
+    /// news.
+    pub fn is_empty(&mut self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there is no room even for a message of 0 bytes. `false` is a promise until this handle sends; `true` is only
+    /// news.
+    pub fn is_full(&mut self) -> bool {
+        self.link.usable().is_ok() && !self.ring.has_room(0).unwrap_or(false)
+    }
+
+    /// Whether a `send` now would, sooner or later, answer `Disconnected`: the last receiver let go of its end or died.
+    /// Asks the kernel's lock. Another receiver may come at any time.
+    pub fn is_disconnected(&mut self) -> bool {
+        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(true)
+    }
+
+    /// What this end has seen so far.
+    pub fn stats(&self) -> Stats {
+        let (messages, bytes) = self.ring.sent();
+        let (waits, wakes) = self.link.counters();
+        let (peer, unlinked) = (self.link.peer(), self.link.unlinked());
+        Stats { messages, bytes, waits, wakes, redelivered: 0, lost: 0, peer, unlinked }
+    }
+
+    /// What was unusual: a fault, a receiver that has let go, or nothing much.
+    #[cold]
+    fn check(&mut self) -> Result<(), TrySendError> {
+        match self.link.examine() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(TrySendError::Disconnected { ring: self.link.name().clone() }),
+            Err(fault) => Err(TrySendError::Fault(fault)),
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, refused: Refused, len: usize) -> TrySendError {
+        let ring = self.link.name().clone();
+        match refused {
+            Refused::Full => {
+                let probe = self.link.probe_due();
+                match self.link.gone(probe) {
+                    Ok(true) => TrySendError::Disconnected { ring },
+                    Ok(false) => TrySendError::Full,
+                    Err(fault) => TrySendError::Fault(fault),
+                }
+            }
+            Refused::TooLong => TrySendError::TooLong { ring, len, max: self.max_len() },
+            Refused::Corrupt(what) => TrySendError::Fault(self.link.corrupt(what)),
+        }
+    }
+
+    #[cold]
+    fn stopped(&mut self, stop: Stop<Refused>, len: usize) -> SendTimeoutError {
+        let ring = self.link.name().clone();
+        match stop {
+            Stop::TimedOut | Stop::Refused(Refused::Full) => SendTimeoutError::Timeout { ring },
+            Stop::Gone => SendTimeoutError::Disconnected { ring },
+            Stop::Refused(Refused::TooLong) => {
+                SendTimeoutError::TooLong { ring, len, max: self.max_len() }
+            }
+            Stop::Refused(Refused::Corrupt(what)) => {
+                SendTimeoutError::Fault(self.link.corrupt(what))
+            }
+            Stop::Fault(fault) => SendTimeoutError::Fault(fault),
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if !sync::dead() {
+            self.link.leave();
+        }
+    }
+}
+
+/// Room for one message in the ring's own memory. [`commit`](Self::commit) sends it; dropping it sends nothing and leaves
+/// no hole.
+///
+/// Bytes that are not written are zero in the message. It implements [`std::io::Write`], which fills it from the front.
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped sends nothing"]
+pub struct Reservation<'a> {
+    sender: &'a mut Sender,
+    claim: Claim,
+    /// Where the next `io::Write` goes.
+    cursor: usize,
+    /// Bytes from the front that hold either what was written or zeros.
+    filled: usize,
+}
+
+impl<'a> Reservation<'a> {
+    fn new(sender: &'a mut Sender, claim: Claim) -> Self {
+        Self { sender, claim, cursor: 0, filled: 0 }
+    }
+
+    /// Bytes that the message may have.
+    pub fn len(&self) -> usize {
+        self.claim.len() as usize
+    }
+
+    /// Whether the message has no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies `bytes` to `offset` bytes behind the message's start.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteZero`](std::io::ErrorKind::WriteZero) when they reach beyond the reservation; nothing is written then.
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> std::io::Result<()> {
+        let end = offset.checked_add(bytes.len()).filter(|&end| end <= self.len());
+        let Some(end) = end else {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::WriteZero,
+                "the bytes reach beyond the reservation",
+            ));
+        };
+        if self.sender.link.usable().is_err() {
+            return Err(std::io::Error::other("a reservation cannot be used in a forked child"));
+        }
+        self.fill_up_to(offset);
+        let at = self.claim.payload().wrapping_add(offset as u64);
+        if at % 8 == 0 && end >= self.filled {
+            self.sender.ring.view().write(at, bytes);
+            self.filled = end;
+        } else {
+            self.fill_up_to(end);
+            self.sender.ring.view().patch(at, bytes);
+        }
+        Ok(())
+    }
+
+    /// Zeroes what lies between what is filled and `offset`, up to the end of the last word: so a word that holds anything
+    /// filled holds nothing else.
+    fn fill_up_to(&mut self, offset: usize) {
+        if offset > self.filled {
+            let from = self.filled.next_multiple_of(8);
+            if from < offset {
+                let view = self.sender.ring.view();
+                view.zero(self.claim.payload().wrapping_add(from as u64), offset - from);
+            }
+            self.filled = offset;
+        }
+    }
+
+    /// The first byte of the message, for writing in place without a copy. The rest of the message is zeroed first.
+    ///
+    /// # Safety
+    ///
+    /// [`len`](Self::len) bytes may be written through the pointer until this reservation is committed or dropped, and not
+    /// afterwards. Another process that maps the ring could write there too: form a reference only if every process that
+    /// can open the ring is trusted to follow the protocol.
+    #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
+    pub unsafe fn as_mut_ptr(&mut self) -> *mut u8 {
+        if self.sender.link.usable().is_err() {
+            return core::ptr::dangling_mut();
+        }
+        self.fill_up_to(self.len());
+        self.sender.ring.view().address(self.claim.payload())
+    }
+
+    /// Sends the whole of it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Fault`] in a forked child; nothing is sent then.
+    pub fn commit(self) -> Result<(), SendError> {
+        let len = self.len();
+        self.commit_len(len)
+    }
+
+    /// Sends the first `len` bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLong`] when `len` is more than was reserved, [`SendError::Fault`] in a forked child; nothing is sent
+    /// then.
+    pub fn commit_len(mut self, len: usize) -> Result<(), SendError> {
+        if len > self.len() {
+            let (ring, max) = (self.sender.link.name().clone(), self.len());
+            return Err(SendError::TooLong { ring, len, max });
+        }
+        self.sender.link.usable().map_err(SendError::Fault)?;
+        self.fill_up_to(len);
+        self.sender.ring.commit(self.claim, len as u64);
+        self.sender.link.notify();
+        Ok(())
+    }
+}
+
+impl std::io::Write for Reservation<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let now = bytes.len().min(self.len() - self.cursor);
+        self.write_at(self.cursor, &bytes[..now])?;
+        self.cursor += now;
+        Ok(now)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The receiving end. One thread at a time uses it; it may move between threads.
+///
+/// Dropping it lets go of the end: the sender gets `Disconnected`. A message that was received and not released is
+/// delivered to the next receiver.
+#[derive(Debug)]
+pub struct Receiver {
+    ring: Consumer,
+    link: Link,
+    _one_thread: PhantomData<Cell<()>>,
+}
+
+impl Side for Receiver {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}
+
+impl Receiver {
+    opening!(Receiver);
+
+    #[cfg(all(
+        target_os = "linux",
+        not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+    ))]
+    fn behind(endpoint: Behind) -> Result<Self, OpenError> {
+        let (view, name, keep_open) =
+            (endpoint.view()?, endpoint.name().clone(), endpoint.keep_open());
+        let at_most_once = endpoint.delivery() == Delivery::AtMostOnce;
+        Self::over(view, name, Some(endpoint), keep_open, at_most_once)
+    }
+
+    fn over(
+        view: View,
+        name: RingName,
+        behind: Option<Behind>,
+        keep_open: bool,
+        at_most_once: bool,
+    ) -> Result<Self, OpenError> {
+        let ring = Consumer::attach(view.clone(), at_most_once)
+            .map_err(|refused| corrupt(&name, refused))?;
+        let link = Link::join(view, Role::Receiver, name.clone(), behind, keep_open)
+            .map_err(|source| os_error(&name, "taking the receiver's end", source))?;
+        let mut receiver = Self { ring, link, _one_thread: PhantomData };
+        // The attach may have published space that a predecessor died over.
+        receiver.link.notify();
+        Ok(receiver)
+    }
+
+    /// The next message, if one is committed. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`]; [`TryRecvError::Disconnected`] when the last sender let go or died and everything it sent
+    /// was received; [`TryRecvError::Fault`] when this handle is of no more use. A sender that died is noticed by a loop of
+    /// calls within 10 ms.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
+        match self.try_take() {
+            Ok(held) => Ok(Message { held, receiver: self }),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[inline]
+    fn try_take(&mut self) -> Result<Held, TryRecvError> {
+        self.link.usable()?;
+        match self.ring.try_take() {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => self.empty(),
+            Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
+        }
+    }
+
+    /// The next message, waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Disconnected`] when the last sender let go or died and everything it sent was received;
+    /// [`RecvError::Fault`]. Before any sender came, and on a ring that is kept open, it waits. After `Disconnected` the
+    /// same handle goes on as soon as a new sender comes.
+    #[inline]
+    pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
+        match self.take_until(Deadline::NEVER) {
+            Ok(held) => Ok(Message { held, receiver: self }),
+            Err(error) => Err(never_timed_out_recv(error)),
+        }
+    }
+
+    /// The next message, waiting for it at most `timeout`. A timeout that overflows the clock means for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`] after at least one try.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, RecvTimeoutError> {
+        let held = self.take_until(Deadline::after(timeout))?;
+        Ok(Message { held, receiver: self })
+    }
+
+    /// The next message, waiting for it until `deadline` at most. A deadline in the past is one try.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_>, RecvTimeoutError> {
+        let held = self.take_until(Deadline::at(deadline))?;
+        Ok(Message { held, receiver: self })
+    }
+
+    #[inline]
+    fn take_until(&mut self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
+        self.link.usable()?;
+        match self.ring.try_take() {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => self.take_slow(deadline),
+            Err(refused) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),
+        }
+    }
+
+    #[cold]
+    fn take_slow(&mut self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
+        match blocking::until(self, deadline, |this| this.ring.try_take()) {
+            Ok(held) => Ok(held),
+            Err(Stop::TimedOut) => {
+                Err(RecvTimeoutError::Timeout { ring: self.link.name().clone() })
+            }
+            Err(Stop::Gone) => {
+                self.link.report_end();
+                Err(RecvTimeoutError::Disconnected { ring: self.link.name().clone() })
+            }
+            Err(Stop::Refused(refused)) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),
+            Err(Stop::Fault(fault)) => Err(RecvTimeoutError::Fault(fault)),
+        }
+    }
+
+    /// Nothing is committed: is that all there will be?
+    #[cold]
+    fn empty(&mut self) -> Result<Held, TryRecvError> {
+        let probe = self.link.probe_due();
+        if !self.link.gone(probe)? {
+            return Err(TryRecvError::Empty);
+        }
+        // What was committed before the end is seen with the end.
+        match self.ring.try_take() {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => {
+                self.link.report_end();
+                Err(TryRecvError::Disconnected { ring: self.link.name().clone() })
+            }
+            Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
+        }
+    }
+
+    /// Receives the next message into `to`, if one is committed: clears `to`, fills it, releases the message, answers the
+    /// length.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv); `to` is as it was then.
+    pub fn try_recv_into(&mut self, to: &mut Vec<u8>) -> Result<usize, TryRecvError> {
+        Ok(self.try_recv()?.into_vec(to))
+    }
+
+    /// As [`try_recv_into`](Self::try_recv_into), waiting for a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_into(&mut self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
+        Ok(self.recv()?.into_vec(to))
+    }
+
+    /// As [`try_recv_into`](Self::try_recv_into), waiting for a message at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_into_timeout(
+        &mut self,
+        to: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<usize, RecvTimeoutError> {
+        Ok(self.recv_timeout(timeout)?.into_vec(to))
+    }
+
+    /// As [`try_recv_into`](Self::try_recv_into), waiting for a message until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_deadline`](Self::recv_deadline).
+    pub fn recv_into_deadline(
+        &mut self,
+        to: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Result<usize, RecvTimeoutError> {
+        Ok(self.recv_deadline(deadline)?.into_vec(to))
+    }
+
+    /// The messages as vectors, waiting for each, until the stream ends or the handle is of no more use. For guards
+    /// instead of copies: `while let Ok(message) = receiver.recv()`.
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter { receiver: self }
+    }
+
+    common!();
+
+    /// Bytes of the ring that wait to be received, headers and pads included. The message that the sender is committing at
+    /// this moment may be missing.
+    pub fn len(&mut self) -> usize {
+        if self.link.usable().is_err() {
+            return 0;
+        }
+        self.ring.unread().map_or(0, |bytes| bytes as usize)
+    }
+
+    /// Whether no message is committed. `false` is a promise until this handle receives; `true` was exact at the look.
+    pub fn is_empty(&mut self) -> bool {
+        self.link.usable().is_err() || !self.ring.has_message().unwrap_or(false)
+    }
+
+    /// Whether the stream has ended: the last sender let go or died, and everything was received. Asks the kernel's lock.
+    /// Another sender may come at any time.
+    pub fn is_disconnected(&mut self) -> bool {
+        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(true) && self.is_empty()
+    }
+
+    /// What this end has seen so far.
+    pub fn stats(&self) -> Stats {
+        let (messages, bytes) = self.ring.received();
+        let (waits, wakes) = self.link.counters();
+        let (lost, redelivered) = self.ring.troubles();
+        let (peer, unlinked) = (self.link.peer(), self.link.unlinked());
+        Stats { messages, bytes, waits, wakes, redelivered, lost, peer, unlinked }
+    }
+
+    #[cold]
+    fn corrupt(&mut self, refused: Refused) -> Fault {
+        self.link.corrupt(match refused {
+            Refused::Corrupt(what) => what,
+            // The consumer answers nothing else.
+            Refused::Full | Refused::TooLong => "its cursors",
+        })
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if !sync::dead() {
+            self.link.leave();
+        }
+    }
+}
+
+/// A message in the ring's own memory. Dropping it releases the space.
+///
+/// Until then it is the next message: forgotten, given back, or dropped by a panic, it is delivered again, marked
+/// [`redelivered`](Self::redelivered).
+#[derive(Debug)]
+pub struct Message<'a> {
+    held: Held,
+    receiver: &'a mut Receiver,
+}
+
+impl Message<'_> {
+    /// Bytes of payload.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.held.len() as usize
+    }
+
+    /// Whether it has no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.held.len() == 0
+    }
+
+    /// Where it stands in the stream, in bytes since the ring was made: grows from message to message, and is the same each
+    /// time a message is delivered, so it tells a duplicate.
+    pub fn position(&self) -> u64 {
+        self.held.position()
+    }
+
+    /// Whether it was handed out before: to a receiver that died, panicked, forgot it or gave it back.
+    pub fn redelivered(&self) -> bool {
+        self.held.attempts > 1
+    }
+
+    /// How often it has been handed out, this time included.
+    pub fn attempts(&self) -> u32 {
+        self.held.attempts
+    }
+
+    /// Its bytes, copied. A peer that breaks the protocol could change them in the ring while they are copied; what is
+    /// answered is yours.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// Copies as many of its bytes as fit into `to`; answers how many.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        if self.receiver.link.usable().is_err() {
+            return 0;
+        }
+        // SAFETY: `MaybeUninit<u8>` is laid out as `u8`, and `read` writes only bytes.
+        let to = unsafe { &mut *(core::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
+        self.receiver.ring.read(&self.held, to).len()
+    }
+
+    fn append_to(&self, to: &mut Vec<u8>) {
+        if self.receiver.link.usable().is_err() {
+            return;
+        }
+        let before = to.len();
+        to.reserve(self.len());
+        let read = self.receiver.ring.read(&self.held, to.spare_capacity_mut()).len();
+        // SAFETY: `read` bytes behind `before` were just written.
+        unsafe { to.set_len(before + read) };
+    }
+
+    fn into_vec(self, to: &mut Vec<u8>) -> usize {
+        to.clear();
+        self.append_to(to);
+        to.len()
+    }
+
+    /// Gives it back instead of releasing it: it is the next message again, for this receiver or its successor.
+    pub fn give_back(mut self) {
+        self.hand_back();
+        core::mem::forget(self);
+    }
+
+    fn hand_back(&mut self) {
+        if self.receiver.link.usable().is_ok() {
+            self.receiver.ring.give_back(self.held);
+        }
+    }
+
+    /// Its bytes in the ring's own memory, without a copy.
+    ///
+    /// # Safety
+    ///
+    /// No process changes these bytes while the slice lives. The protocol sees to that as long as every process that can
+    /// open the ring follows it: call this only if you trust all of them to. [`copy_to`](Self::copy_to) needs no trust.
+    #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
+    pub unsafe fn as_slice(&self) -> &[u8] {
+        if self.receiver.link.usable().is_err() {
+            return &[];
+        }
+        let address = self.receiver.ring.view().address(self.held.payload());
+        // SAFETY: the header was validated, so `len` bytes from the payload on lie within the ring; nobody writes them by
+        // the caller's promise, and this receiver does not release them before the message is dropped.
+        unsafe { core::slice::from_raw_parts(address, self.len()) }
+    }
+}
+
+impl Drop for Message<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if sync::dead() || self.receiver.link.usable().is_err() {
+            return;
+        }
+        if std::thread::panicking() {
+            return self.hand_back();
+        }
+        self.receiver.ring.release(self.held);
+        self.receiver.link.notify();
+    }
+}
+
+/// Messages as vectors; see [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'a> {
+    receiver: &'a mut Receiver,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.receiver.recv().ok().map(|message| message.to_vec())
+    }
+}
+
+/// Messages as vectors, from a receiver of one's own; see [`Receiver::iter`].
+#[derive(Debug)]
+pub struct IntoIter {
+    receiver: Receiver,
+}
+
+impl Iterator for IntoIter {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.receiver.recv().ok().map(|message| message.to_vec())
+    }
+}
+
+impl IntoIterator for Receiver {
+    type Item = Vec<u8>;
+    type IntoIter = IntoIter;
+
+    fn into_iter(self) -> IntoIter {
+        IntoIter { receiver: self }
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Receiver {
+    type Item = Vec<u8>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
