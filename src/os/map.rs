@@ -207,6 +207,9 @@ mod tests {
     #[test]
     fn a_child_has_neither_the_mapping_nor_the_descriptor_and_drops_nothing() {
         let dir = testing::forking_dir();
+        if !testing::can_keep_maps_from_children() {
+            return testing::skip("a_child_has_neither", "no MADV_DONTFORK");
+        }
         let map = map(dir.path());
         let fd = map.file().as_raw_fd();
         let (base, len) = (map.base(), map.len());
@@ -225,6 +228,42 @@ mod tests {
             drop(file);
             mapped
         }));
+    }
+
+    #[test]
+    fn a_child_forked_in_the_middle_of_opening_keeps_no_lock() {
+        use std::io::{Read, Write};
+        use std::os::unix::net::UnixStream;
+        const BYTE: u64 = 1 << 62;
+        let dir = testing::forking_dir();
+        let probe = file(dir.path()).unwrap();
+        let (mut ready, mut tell) = UnixStream::pair().unwrap();
+        let (mut end_of_test, mut keep_alive) = UnixStream::pair().unwrap();
+        let parent = Child::start(|| {
+            fork::arm().unwrap();
+            let mut opened = 0;
+            let held = Held::open(|| {
+                let file = file(dir.path())?;
+                opened += 1;
+                if opened == 1 {
+                    // Open, and not yet known to be closed in children.
+                    let _child = Child::start(|| end_of_test.read_exact(&mut [0]).is_ok());
+                }
+                Ok(file)
+            });
+            let held = held.unwrap();
+            assert_eq!(opened, 2, "it opened once more");
+            assert!(lock::try_lock(held.fd(), BYTE).unwrap());
+            tell.write_all(b"!").unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        ready.read_exact(&mut [0]).unwrap();
+        assert!(lock::is_held(probe.as_fd(), BYTE).unwrap());
+        parent.kill();
+        assert!(!lock::is_held(probe.as_fd(), BYTE).unwrap());
+        keep_alive.write_all(b"!").unwrap();
     }
 
     #[test]

@@ -854,7 +854,7 @@ mod tests {
         let place = place_at(dir.path());
         let file = File::create(dir.path().join("f")).unwrap();
         assert!(testing::Child::run(|| {
-            testing::limit_file_size(4096);
+            assert!(testing::limit_file_size(4096));
             allocate(&place, &file, 8192).unwrap_err().is_os()
         }));
     }

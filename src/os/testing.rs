@@ -125,6 +125,12 @@ impl Child {
     }
 }
 
+/// Ends a child at once, with a code for its test.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: _exit ends the process and runs nothing of ours.
+    unsafe { libc::_exit(code) }
+}
+
 fn c(path: &Path) -> std::ffi::CString {
     use std::os::unix::ffi::OsStrExt;
     std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap()
@@ -202,16 +208,22 @@ pub(crate) fn umask(mask: u32) {
     unsafe { libc::umask(mask as libc::mode_t) };
 }
 
-/// Sets one of this process's (a child's!) limits.
+/// Sets one of this process's (a child's!) limits; whether it holds (under an
+/// emulator it may not).
 macro_rules! limit {
     ($(#[$doc:meta])* $name:ident, $resource:ident) => {
         $(#[$doc])*
-        pub(crate) fn $name(value: u64) {
+        pub(crate) fn $name(value: u64) -> bool {
             let value = value as libc::rlim_t;
             let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
             // SAFETY: `limit` lives during the call, which only reads it.
             let rc = unsafe { libc::setrlimit(libc::$resource, &raw const limit) };
             assert_eq!(rc, 0);
+            let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `now` is a live structure of this frame.
+            let rc = unsafe { libc::getrlimit(libc::$resource, &raw mut now) };
+            assert_eq!(rc, 0);
+            now.rlim_cur == value
         }
     };
 }
@@ -244,6 +256,15 @@ pub(crate) fn map_at(base: *mut u8, len: usize, file: &std::fs::File) -> bool {
         )
     };
     got.cast() == base
+}
+
+/// Whether a mapping can be kept out of children here. An emulator of another
+/// processor may ignore the request. Forks.
+pub(crate) fn can_keep_maps_from_children() -> bool {
+    let map = memmap2::MmapMut::map_anon(4096).unwrap();
+    map.advise(memmap2::Advice::DontFork).unwrap();
+    let base = map.as_ptr().cast_mut();
+    Child::run(|| !is_mapped(base))
 }
 
 /// Whether the page at `base` is mapped.
