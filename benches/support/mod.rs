@@ -1,0 +1,59 @@
+//! The parts of the measuring harness, and the face that a transport shows to it.
+//!
+//! It knows that a transport has two ways, that a message is bytes, and that each end is made after
+//! the fork in the process that uses it. It refuses to know how bytes travel, how time is taken and
+//! what a figure means.
+
+use std::rc::Rc;
+
+pub(crate) mod bare;
+pub(crate) mod clock;
+pub(crate) mod copy;
+pub(crate) mod floor;
+pub(crate) mod payload;
+pub(crate) mod proc;
+pub(crate) mod report;
+pub(crate) mod work;
+
+use proc::Arena;
+
+/// One of the two directions between the client (parent) and the server (child).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Client to server.
+    There,
+    /// Server to client.
+    Back,
+}
+
+/// Something that carries messages between the two processes.
+///
+/// To measure one more: implement the three traits in a file of its own and add a row to
+/// `questions` in `harness.rs`. A transport that finds its memory by name draws the name in
+/// [`Transport::lay`], ignores the arena and opens its ends in [`Transport::tx`] and
+/// [`Transport::rx`], which run at the same time in the two processes: whoever comes first creates.
+pub(crate) trait Transport: Sized + 'static {
+    /// The sending end.
+    type Tx: Tx;
+    /// The receiving end.
+    type Rx: Rx;
+
+    /// Runs once, before the fork. The arena is zeroed shared memory.
+    fn lay(arena: &Rc<Arena>, capacity: usize) -> Self;
+    /// Runs after the fork, in the process that sends this way.
+    fn tx(&self, way: Way) -> Self::Tx;
+    /// Runs after the fork, in the process that receives this way.
+    fn rx(&self, way: Way) -> Self::Rx;
+}
+
+/// The sending end of one way.
+pub(crate) trait Tx {
+    /// Sends one message; spins while there is no room.
+    fn send(&mut self, payload: &[u8]);
+}
+
+/// The receiving end of one way.
+pub(crate) trait Rx {
+    /// Spins for the next message, shows it, and releases it when `look` has returned.
+    fn recv<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> R;
+}

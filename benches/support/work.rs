@@ -1,0 +1,329 @@
+//! The two workloads and a burst: both floors with a run between them, in one pair of processes.
+//!
+//! It knows messages, windows and the end of a run. It refuses to know the transport that it is
+//! generic over, and it judges nothing: a burst is an [`Outcome`], good or bad.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::clock::{Clock, ticks};
+use super::payload::{Check, Source};
+use super::proc::{Arena, Board, Child, Watchdog, pin};
+use super::{Rx, Transport, Tx, Way, floor};
+
+/// What is asked of a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Workload {
+    /// The client sends, the server answers with a message of the same size.
+    Roundtrip,
+    /// The client sends as fast as it can, the server receives.
+    Stream,
+}
+
+impl Workload {
+    /// The word for tables and files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Workload::Roundtrip => "roundtrip",
+            Workload::Stream => "stream",
+        }
+    }
+}
+
+/// A burst to be run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) workload: Workload,
+    /// Bytes a message.
+    pub(crate) size: usize,
+    /// Bytes a ring.
+    pub(crate) capacity: usize,
+    pub(crate) clock: Clock,
+    /// How long the workload runs, warm-up included.
+    pub(crate) run: Duration,
+    /// How long each of the two floor checks runs.
+    pub(crate) check: Duration,
+    /// The client's core and the server's.
+    pub(crate) cores: (usize, usize),
+}
+
+/// What came of a burst; times in nanoseconds, of a round trip or of a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    /// The flag ping-pong just before, and just after.
+    pub(crate) before: f64,
+    pub(crate) after: f64,
+    /// The median of the means of 1 ms windows: what stolen time cannot move.
+    pub(crate) typical: f64,
+    /// The mean over the whole run: what stolen time does move.
+    pub(crate) mean: f64,
+    /// Percentiles of round trips; 0 in a stream. In steps of the counter, often 10 ns.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) messages: u64,
+    /// Messages that did not arrive as they were sent.
+    pub(crate) errors: u64,
+}
+
+/// The first fifth of a run is warm-up.
+const WARM_UP: u32 = 5;
+const WINDOW: Duration = Duration::from_millis(1);
+/// Longer than any burst takes on a busy machine.
+const PATIENCE: u32 = 30;
+
+/// Means over short windows.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    clock: Clock,
+    window: u64,
+    /// Of the window under way: when it began, what it counts.
+    begun: u64,
+    ticks: u64,
+    count: u64,
+    means: Vec<f64>,
+    all_ticks: u64,
+    all: u64,
+}
+
+impl Windows {
+    /// No windows yet.
+    pub(crate) fn new(clock: Clock, window: Duration) -> Windows {
+        Windows {
+            clock,
+            window: clock.ticks(window),
+            begun: ticks(),
+            ticks: 0,
+            count: 0,
+            means: Vec::with_capacity(4096),
+            all_ticks: 0,
+            all: 0,
+        }
+    }
+
+    /// Counts one round trip by its own two times.
+    #[inline(always)]
+    pub(crate) fn trip(&mut self, start: u64, end: u64) {
+        self.ticks += end.saturating_sub(start);
+        self.count += 1;
+        if end.saturating_sub(self.begun) >= self.window {
+            self.close(end);
+        }
+    }
+
+    /// Counts messages that took all of the time since the window began.
+    #[inline(always)]
+    fn messages(&mut self, count: u64, now: u64) {
+        self.count += count;
+        if now.saturating_sub(self.begun) >= self.window {
+            self.ticks = now.saturating_sub(self.begun);
+            self.close(now);
+        }
+    }
+
+    #[cold]
+    fn close(&mut self, now: u64) {
+        self.means.push(self.clock.ns(self.ticks) / self.count as f64);
+        self.all_ticks += self.ticks;
+        self.all += self.count;
+        (self.begun, self.ticks, self.count) = (now, 0, 0);
+    }
+
+    /// Forgets the warm-up.
+    fn restart(&mut self, now: u64) {
+        self.means.clear();
+        (self.begun, self.ticks, self.count, self.all_ticks, self.all) = (now, 0, 0, 0, 0);
+    }
+
+    fn mean(&self) -> f64 {
+        self.clock.ns(self.all_ticks) / self.all as f64
+    }
+
+    /// The median window; not a number if the run was too short for one.
+    pub(crate) fn typical(&mut self) -> f64 {
+        super::report::median(&mut self.means)
+    }
+}
+
+/// Words of the board; 0 and 1 are the floor's.
+const READY: usize = 2;
+const ERRORS: usize = 3;
+const MESSAGES: usize = 4;
+const TYPICAL: usize = 5;
+const MEAN: usize = 6;
+
+/// Runs one burst: a fresh mapping, a fresh child, floor, workload, floor.
+///
+/// `REPLY_FIRST` makes the server answer while it still holds the request, instead of releasing
+/// the request first.
+pub(crate) fn burst<T: Transport, const REPLY_FIRST: bool>(job: &Job) -> io::Result<Outcome> {
+    let _watchdog = Watchdog::start(PATIENCE);
+    // A page for the board, and for each way the ring with its index pages or a slot.
+    let arena = Rc::new(Arena::new(4096 + 2 * (job.capacity.max(64 * 1024) + 64 * 1024))?);
+    let board = Board::new(&arena);
+    let transport = T::lay(&arena, job.capacity);
+    pin(job.cores.0)?;
+    let child = Child::fork(|| {
+        pin(job.cores.1)?;
+        arena.populate();
+        serve::<T, REPLY_FIRST>(board, &transport, job);
+        Ok(())
+    })?;
+    let mut outcome = drive(board, &transport, job);
+    child.join()?;
+    outcome.errors += board.word(ERRORS).load(Acquire);
+    if job.workload == Workload::Stream {
+        outcome.messages = board.word(MESSAGES).load(Acquire);
+        outcome.typical = f64::from_bits(board.word(TYPICAL).load(Acquire));
+        outcome.mean = f64::from_bits(board.word(MEAN).load(Acquire));
+    }
+    Ok(outcome)
+}
+
+/// The client.
+fn drive<T: Transport>(board: Board<'_>, transport: &T, job: &Job) -> Outcome {
+    let (mut tx, mut rx) = (transport.tx(Way::There), transport.rx(Way::Back));
+    while board.word(READY).load(Acquire) == 0 {
+        std::thread::yield_now();
+    }
+    let before = floor::ping(board, job.clock, job.check);
+    let mut outcome = match job.workload {
+        Workload::Roundtrip => ask(&mut tx, &mut rx, job),
+        Workload::Stream => {
+            pour(&mut tx, job);
+            Outcome::default()
+        }
+    };
+    outcome.before = before;
+    outcome.after = floor::ping(board, job.clock, job.check);
+    outcome
+}
+
+/// The server.
+fn serve<T: Transport, const REPLY_FIRST: bool>(board: Board<'_>, transport: &T, job: &Job) {
+    let (mut tx, mut rx) = (transport.tx(Way::Back), transport.rx(Way::There));
+    board.word(READY).store(1, Release);
+    floor::pong(board);
+    let errors = match job.workload {
+        Workload::Roundtrip if REPLY_FIRST => answer_holding(&mut tx, &mut rx, job.size),
+        Workload::Roundtrip => answer(&mut tx, &mut rx, job.size),
+        Workload::Stream => drain(board, &mut rx, job),
+    };
+    board.word(ERRORS).store(errors, Release);
+    floor::pong(board);
+}
+
+/// Round trips, each timed; the reply is checked like the request.
+#[inline(never)]
+fn ask(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
+    let (mut source, mut check) = (Source::new(job.size), Check::new(job.size));
+    let mut trips = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)
+        .expect("bounds that the histogram accepts");
+    let mut windows = Windows::new(job.clock, WINDOW);
+    let first = ticks();
+    let (warm, end) =
+        (first + job.clock.ticks(job.run / WARM_UP), first + job.clock.ticks(job.run));
+    let mut warming = true;
+    loop {
+        let start = ticks();
+        source.emit(|message| tx.send(message));
+        rx.recv(|message| check.look(message));
+        let now = ticks();
+        if warming {
+            if now < warm {
+                continue;
+            }
+            warming = false;
+            windows.restart(now);
+            continue;
+        }
+        windows.trip(start, now);
+        trips.saturating_record(now.saturating_sub(start));
+        if now >= end {
+            break;
+        }
+    }
+    source.end(|message| tx.send(message));
+    Outcome {
+        typical: windows.typical(),
+        mean: windows.mean(),
+        p50: job.clock.ns(trips.value_at_quantile(0.5)),
+        p99: job.clock.ns(trips.value_at_quantile(0.99)),
+        messages: trips.len(),
+        errors: check.errors,
+        ..Outcome::default()
+    }
+}
+
+/// Checks and releases each request, then answers it.
+#[inline(never)]
+fn answer(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
+    let (mut source, mut check) = (Source::new(size), Check::new(size));
+    while rx.recv(|message| check.look(message)) {
+        source.emit(|message| tx.send(message));
+    }
+    check.errors
+}
+
+/// Checks and answers each request, then releases it.
+#[inline(never)]
+fn answer_holding(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
+    let (mut source, mut check) = (Source::new(size), Check::new(size));
+    while rx.recv(|message| {
+        let goes_on = check.look(message);
+        if goes_on {
+            source.emit(|message| tx.send(message));
+        }
+        goes_on
+    }) {}
+    check.errors
+}
+
+/// How many messages pass between two looks at the counter (about 10 KiB, so that a look, 20 ns,
+/// does not show).
+fn stride(size: usize) -> u64 {
+    (16 * 1024 / size as u64).clamp(1, 256)
+}
+
+/// Sends until the time is over.
+#[inline(never)]
+fn pour(tx: &mut impl Tx, job: &Job) {
+    let mut source = Source::new(job.size);
+    let end = ticks() + job.clock.ticks(job.run);
+    while ticks() < end {
+        for _ in 0..stride(job.size) {
+            source.emit(|message| tx.send(message));
+        }
+    }
+    source.end(|message| tx.send(message));
+}
+
+/// Receives and checks until the end, by windows.
+#[inline(never)]
+fn drain(board: Board<'_>, rx: &mut impl Rx, job: &Job) -> u64 {
+    let mut check = Check::new(job.size);
+    let mut windows = Windows::new(job.clock, WINDOW);
+    let warm = ticks() + job.clock.ticks(job.run / WARM_UP);
+    let (stride, mut warming) = (stride(job.size), true);
+    'run: loop {
+        for _ in 0..stride {
+            if !rx.recv(|message| check.look(message)) {
+                break 'run;
+            }
+        }
+        let now = ticks();
+        if !warming {
+            windows.messages(stride, now);
+        } else if now >= warm {
+            warming = false;
+            windows.restart(now);
+        }
+    }
+    board.word(MESSAGES).store(windows.all, Release);
+    board.word(MEAN).store(windows.mean().to_bits(), Release);
+    board.word(TYPICAL).store(windows.typical().to_bits(), Release);
+    check.errors
+}
