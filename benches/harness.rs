@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use support::bare::{Bare, Commit, Design, Drained, Fence, NEVER, Read};
 use support::clock::Clock;
-use support::copy::Copy;
+use support::copy::CopyBy;
 use support::floor::Slots;
 use support::proc;
 use support::report::{Key, Results, Sample};
@@ -111,11 +111,11 @@ designs! {
     Pauses16 { const PAUSES: u32 = 16; }
     LookFirst { const DRAINED: Drained = Drained::LookFirst; }
 
-    Words { const COPY: Copy = Copy::Words; }
-    Plain { const COPY: Copy = Copy::Plain; }
+    Words { const COPY: CopyBy = CopyBy::Words; }
+    Plain { const COPY: CopyBy = CopyBy::Plain; }
     OutBlocks { const READ: Read = Read::CopyOut; }
-    OutWords { const COPY: Copy = Copy::Words; const READ: Read = Read::CopyOut; }
-    OutPlain { const COPY: Copy = Copy::Plain; const READ: Read = Read::CopyOut; }
+    OutWords { const COPY: CopyBy = CopyBy::Words; const READ: Read = Read::CopyOut; }
+    OutPlain { const COPY: CopyBy = CopyBy::Plain; const READ: Read = Read::CopyOut; }
 }
 
 fn row<D: Design>(name: &'static str, what: &'static str) -> Row {
@@ -123,7 +123,7 @@ fn row<D: Design>(name: &'static str, what: &'static str) -> Row {
 }
 
 fn base() -> Row {
-    row::<Base>("base", "line, 16 B header, both, light, 4 pauses, blocks, in place")
+    row::<Base>("base", "every default")
 }
 
 /// All questions. A row with the same name in two of them is measured once, for both.
@@ -501,7 +501,7 @@ fn run(settings: &Settings) -> Result<(), String> {
     println!("measured around each burst (`x`); round trips: / p50 / p99.");
     println!("{}; {:.0} s", results.summary(), began.elapsed().as_secs_f64());
     if let Some(path) = &settings.json {
-        std::fs::write(path, results.json())
+        std::fs::write(path, results.json(settings.capacity))
             .map_err(|error| format!("cannot write {path}: {error}"))?;
     }
     if results.errors != 0 {

@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{compiler_fence, fence};
 
-use super::copy::{self, Copy};
+use super::copy::{self, CopyBy};
 use super::proc::Arena;
 use super::{Rx, Transport, Tx, Way};
 
@@ -48,7 +48,8 @@ pub(crate) enum Fence {
     /// A locked instruction after each commit and after each release: what both sides pay where
     /// `membarrier` is missing.
     LockOrBoth,
-    /// `fence(SeqCst)` after each commit, in whatever the compiler makes of it.
+    /// `fence(SeqCst)` after each commit, in whatever the compiler makes of it: on x86-64 `mfence`
+    /// from Rust 1.85, `lock or` from Rust 1.95.
     SeqCst,
 }
 
@@ -93,7 +94,7 @@ pub(crate) trait Design: 'static {
     /// What the receiver does first when it has caught up.
     const DRAINED: Drained = Drained::PauseFirst;
     /// How the payload is copied in, and out.
-    const COPY: Copy = Copy::Blocks;
+    const COPY: CopyBy = CopyBy::Blocks;
     /// How the receiver sees it.
     const READ: Read = Read::InPlace;
 }
@@ -126,9 +127,10 @@ fn pause(times: u32) {
 #[inline(always)]
 fn full_fence() {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: ORs 0 into the word at the top of the stack, which changes nothing but the order.
+    // SAFETY: ORs 0 into a word of the stack's red zone, which changes no value, only the order.
+    // (Not the top of the stack: the next return would wait for it.)
     unsafe {
-        std::arch::asm!("lock or dword ptr [rsp], 0");
+        std::arch::asm!("lock or dword ptr [rsp - 64], 0");
     }
     #[cfg(not(target_arch = "x86_64"))]
     fence(SeqCst);
@@ -277,8 +279,8 @@ impl<D: Design> Tx for BareTx<D> {
         }
         let wire = &self.wire;
 
-        // SAFETY: [start, end) does not wrap, is free up to `head + capacity`, and is published
-        // only below; `start + offset` is a multiple of 8 and the record is rounded up to 8.
+        // SAFETY: [start, end) does not wrap, is free (it ends below `head + capacity`), and is published
+        // only below; `start + offset` is a multiple of 8.
         unsafe { copy::put(D::COPY, wire.at(start + offset), payload) };
         if D::HEADER == 16 {
             wire.word(start + 8).store(start, Relaxed);
@@ -410,7 +412,7 @@ impl<D: Design> Rx for BareRx<D> {
             }
             Read::CopyOut => {
                 let out = &mut self.out[..len as usize];
-                // SAFETY: as above; the body begins on a word and the record is rounded up to 8.
+                // SAFETY: as above; the body begins on a word.
                 unsafe { copy::get(D::COPY, out, body) };
                 look(out)
             }

@@ -1,13 +1,14 @@
 //! Three ways to move a payload between private and shared memory.
 //!
 //! It knows pointers, lengths and the instructions. It refuses to know records, rings and who may
-//! write when: its callers own both ranges for the time of the call.
+//! write when: its callers own both ranges for the time of the call. Lengths are multiples of 8, as
+//! all payloads of the harness are; what is beyond the last whole word is not copied.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A copying primitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copy {
+pub(crate) enum CopyBy {
     /// One relaxed atomic store (load) for each 8 bytes: defined under a race.
     Words,
     /// Blocks of 64 bytes through four SSE registers in one piece of assembly, the rest by words:
@@ -24,15 +25,15 @@ const BLOCK: usize = 64;
 ///
 /// # Safety
 ///
-/// `to` is aligned to 8, and `from.len()` rounded up to 8 bytes from it are mapped, outlive the
-/// call and are read by nobody until the caller publishes them.
+/// `to` is aligned to 8, and `from.len()` bytes from it are mapped, outlive the call and are read by
+/// nobody until the caller publishes them.
 #[inline(always)]
-pub(crate) unsafe fn put(how: Copy, to: *mut u8, from: &[u8]) {
+pub(crate) unsafe fn put(how: CopyBy, to: *mut u8, from: &[u8]) {
     let mut done = 0;
     match how {
         // SAFETY: `to` has room for `from.len()` bytes; private memory does not overlap shared.
-        Copy::Plain => return unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) },
-        Copy::Blocks => {
+        CopyBy::Plain => return unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) },
+        CopyBy::Blocks => {
             while cfg!(target_arch = "x86_64") && from.len() - done >= BLOCK {
                 let source = from[done..].as_ptr();
                 // SAFETY: `done + BLOCK <= from.len()`, which `to` has room for.
@@ -42,21 +43,13 @@ pub(crate) unsafe fn put(how: Copy, to: *mut u8, from: &[u8]) {
                 done += BLOCK;
             }
         }
-        Copy::Words => {}
+        CopyBy::Words => {}
     }
-    let mut chunks = from[done..].chunks_exact(8);
-    for chunk in &mut chunks {
+    for chunk in from[done..].chunks_exact(8) {
         let word = u64::from_ne_bytes(chunk.try_into().expect("a chunk of 8"));
         // SAFETY: `done + 8 <= from.len()`, and `to` is aligned to 8 like every step so far.
         unsafe { word_at(to, done) }.store(word, Relaxed);
         done += 8;
-    }
-    let rest = chunks.remainder();
-    if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the room at `to` is rounded up to 8, so the last word is inside.
-        unsafe { word_at(to, done) }.store(u64::from_ne_bytes(last), Relaxed);
     }
 }
 
@@ -64,18 +57,18 @@ pub(crate) unsafe fn put(how: Copy, to: *mut u8, from: &[u8]) {
 ///
 /// # Safety
 ///
-/// `from` is aligned to 8, and `to.len()` rounded up to 8 bytes from it are mapped, outlive the
-/// call and are written by nobody meanwhile.
+/// `from` is aligned to 8, and `to.len()` bytes from it are mapped, outlive the call and are written
+/// by nobody meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn get(how: Copy, to: &mut [u8], from: *mut u8) {
+pub(crate) unsafe fn get(how: CopyBy, to: &mut [u8], from: *mut u8) {
     let mut done = 0;
     match how {
-        Copy::Plain => {
+        CopyBy::Plain => {
             let len = to.len();
             // SAFETY: `from` holds `len` bytes; private memory does not overlap shared.
             return unsafe { from.copy_to_nonoverlapping(to.as_mut_ptr(), len) };
         }
-        Copy::Blocks => {
+        CopyBy::Blocks => {
             while cfg!(target_arch = "x86_64") && to.len() - done >= BLOCK {
                 // SAFETY: `done + BLOCK <= to.len()`, which `from` holds.
                 let source = unsafe { from.add(done) };
@@ -85,20 +78,13 @@ pub(crate) unsafe fn get(how: Copy, to: &mut [u8], from: *mut u8) {
                 done += BLOCK;
             }
         }
-        Copy::Words => {}
+        CopyBy::Words => {}
     }
-    let mut chunks = to[done..].chunks_exact_mut(8);
-    for chunk in &mut chunks {
+    for chunk in to[done..].chunks_exact_mut(8) {
         // SAFETY: `done + 8 <= to.len()`, and `from` is aligned to 8 like every step so far.
         let word = unsafe { word_at(from, done) }.load(Relaxed);
         chunk.copy_from_slice(&word.to_ne_bytes());
         done += 8;
-    }
-    let rest = chunks.into_remainder();
-    if !rest.is_empty() {
-        // SAFETY: the record at `from` is rounded up to 8, so the last word is inside.
-        let last = unsafe { word_at(from, done) }.load(Relaxed).to_ne_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use super::clock::{Clock, ticks};
-use super::copy::{self, Copy};
+use super::copy::{self, CopyBy};
 use super::proc::{Arena, Board};
 use super::work::Windows;
 use super::{Rx, Transport, Tx, Way};
@@ -124,7 +124,7 @@ impl Tx for Slot {
         self.turn += 1;
         // SAFETY: the body has room for LONGEST bytes, begins on a word, and the peer does not
         // look at it between its answer, which the caller has, and the flag below.
-        unsafe { copy::put(Copy::Plain, self.body(payload.len()), payload) };
+        unsafe { copy::put(CopyBy::Plain, self.body(payload.len()), payload) };
         self.flag().store(self.turn << 32 | payload.len() as u64, Release);
     }
 }

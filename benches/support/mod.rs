@@ -48,7 +48,7 @@ pub(crate) trait Transport: Sized + 'static {
 
 /// The sending end of one way.
 pub(crate) trait Tx {
-    /// Sends one message; spins while there is no room.
+    /// Sends one message, a whole number of words; spins while there is no room.
     fn send(&mut self, payload: &[u8]);
 }
 

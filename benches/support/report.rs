@@ -151,14 +151,14 @@ impl Results {
     }
 
     /// One line of JSON for each sample.
-    pub(crate) fn json(&self) -> String {
+    pub(crate) fn json(&self, capacity: usize) -> String {
         let mut text = String::new();
         for (&(name, workload, size), samples) in &self.samples {
             for Sample { repetition, outcome } in samples {
                 let Outcome { before, after, typical, mean, p50, p99, messages, errors } = outcome;
                 let _ = writeln!(
                     text,
-                    "{{\"row\":\"{name}\",\"workload\":\"{}\",\"size\":{size},\
+                    "{{\"row\":\"{name}\",\"workload\":\"{}\",\"size\":{size},\"capacity\":{capacity},\
                      \"repetition\":{repetition},\"floor_before\":{},\"floor_after\":{},\
                      \"typical\":{},\"mean\":{},\"p50\":{},\"p99\":{},\"messages\":{messages},\
                      \"errors\":{errors}}}",

@@ -282,8 +282,8 @@ fn answer_holding(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
     check.errors
 }
 
-/// How many messages pass between two looks at the counter (about 10 KiB, so that a look, 20 ns,
-/// does not show).
+/// How many messages pass between two looks at the counter: 16 KiB of them, at most 256, so that
+/// the look does not show.
 fn stride(size: usize) -> u64 {
     (16 * 1024 / size as u64).clamp(1, 256)
 }
