@@ -48,8 +48,8 @@ pub(crate) enum Fence {
     /// A locked instruction after each commit and after each release: what both sides pay where
     /// `membarrier` is missing.
     LockOrBoth,
-    /// `fence(SeqCst)` after each commit, in whatever the compiler makes of it: on x86-64 `mfence`
-    /// from Rust 1.85, `lock or` from Rust 1.95.
+    /// `fence(SeqCst)` after each commit, in whatever the compiler makes of it: on x86-64 `mfence` with
+    /// Rust 1.85, `lock or` with Rust 1.95.
     SeqCst,
 }
 

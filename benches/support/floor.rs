@@ -12,21 +12,19 @@ use std::time::Duration;
 use super::clock::{Clock, ticks};
 use super::copy::{self, CopyBy};
 use super::proc::{Arena, Board};
-use super::work::Windows;
+use super::work::Trips;
 use super::{Rx, Transport, Tx, Way};
 
 const THERE: usize = 0;
 const BACK: usize = 1;
 /// This bit in the flag ends a ping-pong.
 const STOP: u64 = 1 << 63;
-/// Short windows: a check lasts only a few milliseconds.
-const WINDOW: Duration = Duration::from_micros(100);
 
-/// The client's side of a ping-pong of bare flags: nanoseconds a round trip (median window).
+/// The client's side of a ping-pong of bare flags: nanoseconds of a typical round trip.
 pub(crate) fn ping(board: Board<'_>, clock: Clock, run: Duration) -> f64 {
     let (there, back) = (board.word(THERE), board.word(BACK));
     let mut flag = there.load(Acquire) & !STOP;
-    let mut windows = Windows::new(clock, WINDOW);
+    let mut trips = Trips::new(clock);
     let end = ticks() + clock.ticks(run);
     loop {
         let start = ticks();
@@ -34,14 +32,14 @@ pub(crate) fn ping(board: Board<'_>, clock: Clock, run: Duration) -> f64 {
         there.store(flag, Release);
         while back.load(Acquire) != flag {}
         let now = ticks();
-        windows.trip(start, now);
+        trips.add(now.saturating_sub(start));
         if now >= end {
             break;
         }
     }
     there.store(STOP | (flag + 1), Release);
     while back.load(Acquire) != STOP | (flag + 1) {}
-    windows.typical()
+    trips.typical()
 }
 
 /// The server's side of [`ping`].

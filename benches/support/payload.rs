@@ -57,6 +57,8 @@ pub(crate) struct Source {
     /// Where the first buffer begins, so that each lies on a line.
     offset: usize,
     size: usize,
+    /// From one buffer to the next.
+    stride: usize,
     /// The place stamped last in each buffer; 0 for none.
     stamped: Vec<usize>,
     turn: usize,
@@ -68,16 +70,17 @@ impl Source {
     /// A source of messages of `size` bytes, numbered from 0.
     pub(crate) fn new(size: usize) -> Source {
         let buffers = (ROTATE / size).clamp(1, ROTATE_MOST);
-        let mut bytes = vec![0; buffers * size.next_multiple_of(64) + 64];
+        let stride = size.next_multiple_of(64);
+        let mut bytes = vec![0; buffers * stride + 64];
         let offset = bytes.as_ptr().align_offset(64);
-        for buffer in bytes[offset..].chunks_exact_mut(size.next_multiple_of(64)) {
+        for buffer in bytes[offset..].chunks_exact_mut(stride) {
             for (place, word) in buffer[..size].chunks_exact_mut(8).enumerate() {
                 word.copy_from_slice(&filler(place).to_ne_bytes());
             }
         }
         let place = Place::new(words(size));
-        let mut source =
-            Source { bytes, offset, size, stamped: vec![0; buffers], turn: 0, next: 0, place };
+        let stamped = vec![0; buffers];
+        let mut source = Source { bytes, offset, size, stride, stamped, turn: 0, next: 0, place };
         for buffer in 0..buffers {
             source.prepare(buffer);
         }
@@ -85,7 +88,7 @@ impl Source {
     }
 
     fn start(&self, buffer: usize) -> usize {
-        self.offset + buffer * self.size.next_multiple_of(64)
+        self.offset + buffer * self.stride
     }
 
     #[inline(always)]

@@ -132,6 +132,25 @@ impl Results {
         cell
     }
 
+    /// The floors that count as the run's usual placement: within a quarter of the median floor.
+    pub(crate) fn usual(&self) -> (f64, f64) {
+        let mut floors: Vec<f64> = self.samples.values().flatten().map(Sample::floor).collect();
+        let middle = median(&mut floors);
+        (middle * 0.75, middle * 1.25)
+    }
+
+    /// How many samples stand on such a floor.
+    pub(crate) fn within(&self, floors: (f64, f64)) -> usize {
+        let samples = self.samples.values().flatten();
+        samples.filter(|s| floors.0 <= s.floor() && s.floor() <= floors.1).count()
+    }
+
+    /// How many samples of one thing do.
+    pub(crate) fn count(&self, key: Key, floors: (f64, f64)) -> usize {
+        let samples = self.samples.get(&key).into_iter().flatten();
+        samples.filter(|s| floors.0 <= s.floor() && s.floor() <= floors.1).count()
+    }
+
     /// What all samples stood on, in one line.
     pub(crate) fn summary(&self) -> String {
         let floor = spread(self.samples.values().flatten().map(Sample::floor));

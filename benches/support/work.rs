@@ -57,7 +57,8 @@ pub(crate) struct Outcome {
     /// The flag ping-pong just before, and just after.
     pub(crate) before: f64,
     pub(crate) after: f64,
-    /// The median of the means of 1 ms windows: what stolen time cannot move.
+    /// What stolen time cannot move: of round trips the mean of the middle four fifths, of a stream
+    /// the median of the means of 1 ms windows.
     pub(crate) typical: f64,
     /// The mean over the whole run: what stolen time does move.
     pub(crate) mean: f64,
@@ -75,75 +76,87 @@ const WINDOW: Duration = Duration::from_millis(1);
 /// Longer than any burst takes on a busy machine.
 const PATIENCE: u32 = 30;
 
-/// Means over short windows.
+/// Round trips, each timed.
 #[derive(Debug)]
-pub(crate) struct Windows {
+pub(crate) struct Trips {
+    clock: Clock,
+    ticks: Histogram<u64>,
+}
+
+impl Trips {
+    /// None yet.
+    pub(crate) fn new(clock: Clock) -> Trips {
+        let longest = clock.ticks(Duration::from_secs(10)).max(2);
+        let ticks = Histogram::new_with_bounds(1, longest, 3).expect("bounds that make sense");
+        Trips { clock, ticks }
+    }
+
+    /// Counts one.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, ticks: u64) {
+        self.ticks.saturating_record(ticks);
+    }
+
+    /// The mean of the middle four fifths, in nanoseconds; not a number of nothing.
+    ///
+    /// Unlike a percentile it is not bound to the steps of the counter, and unlike the mean it does
+    /// not see the trips that were interrupted.
+    pub(crate) fn typical(&self) -> f64 {
+        let (low, high) = (self.ticks.len() / 10, self.ticks.len() - self.ticks.len() / 10);
+        let (mut below, mut sum) = (0, 0.0);
+        for step in self.ticks.iter_recorded() {
+            let (from, to) = (below, below + step.count_since_last_iteration());
+            let inside = to.min(high).saturating_sub(from.max(low));
+            sum += step.value_iterated_to() as f64 * inside as f64;
+            below = to;
+        }
+        self.clock.ns(1) * sum / (high - low) as f64
+    }
+
+    fn quantile(&self, quantile: f64) -> f64 {
+        self.clock.ns(self.ticks.value_at_quantile(quantile))
+    }
+}
+
+/// The means of short windows of a stream.
+#[derive(Debug)]
+struct Windows {
     clock: Clock,
     window: u64,
     /// Of the window under way: when it began, what it counts.
     begun: u64,
-    ticks: u64,
     count: u64,
     means: Vec<f64>,
-    all_ticks: u64,
-    all: u64,
+    /// Of all windows.
+    ticks: u64,
+    messages: u64,
 }
 
 impl Windows {
-    /// No windows yet.
-    pub(crate) fn new(clock: Clock, window: Duration) -> Windows {
-        Windows {
-            clock,
-            window: clock.ticks(window),
-            begun: ticks(),
-            ticks: 0,
-            count: 0,
-            means: Vec::with_capacity(4096),
-            all_ticks: 0,
-            all: 0,
-        }
+    fn new(clock: Clock) -> Windows {
+        let means = Vec::with_capacity(4096);
+        let window = clock.ticks(WINDOW);
+        Windows { clock, window, begun: ticks(), count: 0, means, ticks: 0, messages: 0 }
     }
 
-    /// Counts one round trip by its own two times.
     #[inline(always)]
-    pub(crate) fn trip(&mut self, start: u64, end: u64) {
-        self.ticks += end.saturating_sub(start);
-        self.count += 1;
-        if end.saturating_sub(self.begun) >= self.window {
-            self.close(end);
-        }
-    }
-
-    /// Counts messages that took all of the time since the window began.
-    #[inline(always)]
-    fn messages(&mut self, count: u64, now: u64) {
+    fn add(&mut self, count: u64, now: u64) {
         self.count += count;
-        if now.saturating_sub(self.begun) >= self.window {
-            self.ticks = now.saturating_sub(self.begun);
-            self.close(now);
+        let ticks = now.saturating_sub(self.begun);
+        if ticks >= self.window {
+            self.means.push(self.clock.ns(ticks) / self.count as f64);
+            self.ticks += ticks;
+            self.messages += self.count;
+            (self.begun, self.count) = (now, 0);
         }
-    }
-
-    #[cold]
-    fn close(&mut self, now: u64) {
-        self.means.push(self.clock.ns(self.ticks) / self.count as f64);
-        self.all_ticks += self.ticks;
-        self.all += self.count;
-        (self.begun, self.ticks, self.count) = (now, 0, 0);
-    }
-
-    /// Forgets the warm-up.
-    fn restart(&mut self, now: u64) {
-        self.means.clear();
-        (self.begun, self.ticks, self.count, self.all_ticks, self.all) = (now, 0, 0, 0, 0);
     }
 
     fn mean(&self) -> f64 {
-        self.clock.ns(self.all_ticks) / self.all as f64
+        self.clock.ns(self.ticks) / self.messages as f64
     }
 
     /// The median window; not a number if the run was too short for one.
-    pub(crate) fn typical(&mut self) -> f64 {
+    fn typical(&mut self) -> f64 {
         super::report::median(&mut self.means)
     }
 }
@@ -220,39 +233,29 @@ fn serve<T: Transport, const REPLY_FIRST: bool>(board: Board<'_>, transport: &T,
 #[inline(never)]
 fn ask(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
     let (mut source, mut check) = (Source::new(job.size), Check::new(job.size));
-    let mut trips = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)
-        .expect("bounds that the histogram accepts");
-    let mut windows = Windows::new(job.clock, WINDOW);
+    let mut trips = Trips::new(job.clock);
     let first = ticks();
     let (warm, end) =
         (first + job.clock.ticks(job.run / WARM_UP), first + job.clock.ticks(job.run));
-    let mut warming = true;
     loop {
         let start = ticks();
         source.emit(|message| tx.send(message));
         rx.recv(|message| check.look(message));
         let now = ticks();
-        if warming {
-            if now < warm {
-                continue;
-            }
-            warming = false;
-            windows.restart(now);
-            continue;
+        if start >= warm {
+            trips.add(now.saturating_sub(start));
         }
-        windows.trip(start, now);
-        trips.saturating_record(now.saturating_sub(start));
         if now >= end {
             break;
         }
     }
     source.end(|message| tx.send(message));
     Outcome {
-        typical: windows.typical(),
-        mean: windows.mean(),
-        p50: job.clock.ns(trips.value_at_quantile(0.5)),
-        p99: job.clock.ns(trips.value_at_quantile(0.99)),
-        messages: trips.len(),
+        typical: trips.typical(),
+        mean: job.clock.ns(1) * trips.ticks.mean(),
+        p50: trips.quantile(0.5),
+        p99: trips.quantile(0.99),
+        messages: trips.ticks.len(),
         errors: check.errors,
         ..Outcome::default()
     }
@@ -305,7 +308,7 @@ fn pour(tx: &mut impl Tx, job: &Job) {
 #[inline(never)]
 fn drain(board: Board<'_>, rx: &mut impl Rx, job: &Job) -> u64 {
     let mut check = Check::new(job.size);
-    let mut windows = Windows::new(job.clock, WINDOW);
+    let mut windows = Windows::new(job.clock);
     let warm = ticks() + job.clock.ticks(job.run / WARM_UP);
     let (stride, mut warming) = (stride(job.size), true);
     'run: loop {
@@ -316,13 +319,13 @@ fn drain(board: Board<'_>, rx: &mut impl Rx, job: &Job) -> u64 {
         }
         let now = ticks();
         if !warming {
-            windows.messages(stride, now);
+            windows.add(stride, now);
         } else if now >= warm {
             warming = false;
-            windows.restart(now);
+            windows.begun = now;
         }
     }
-    board.word(MESSAGES).store(windows.all, Release);
+    board.word(MESSAGES).store(windows.messages, Release);
     board.word(MEAN).store(windows.mean().to_bits(), Release);
     board.word(TYPICAL).store(windows.typical().to_bits(), Release);
     check.errors
