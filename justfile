@@ -1,0 +1,52 @@
+# What CI runs, by the same names. Every recipe is plain cargo.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# The list of recipes.
+default:
+    @just --list
+
+# Is everything formatted?
+fmt:
+    cargo fmt --all --check
+
+# Lints, as errors.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Every test but the models.
+test:
+    cargo test --workspace
+
+# The models: the shipped ring code over loom's memory.
+loom:
+    cargo loom
+
+# The documentation, with broken links as errors.
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+
+# Runs every example.
+examples:
+    cargo build --examples
+    cargo test --test examples
+
+# The library on the oldest Rust that it promises.
+msrv:
+    cargo +1.85 check -p quoit --locked --target-dir target/msrv
+
+# Licences, advisories, sources. Needs cargo-deny.
+deny:
+    cargo deny check
+
+# 200 MB through `send --raw | recv --raw`, in every arrangement.
+bigpipe:
+    QUOIT_PIPE_MB=200 cargo test --release -p quoit-cli --test cli raw_bytes
+
+# Round trips between two processes: percentiles.
+latency:
+    cargo run --release -q -p quoit-cli -- demo
+
+# All that CI asks.
+ci:
+    .ci/run
