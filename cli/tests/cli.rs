@@ -1,0 +1,827 @@
+//! The tool as a shell sees it: what it prints where, and with which status it
+//! ends. Every test has a folder of rings of its own, and every process that a
+//! test starts has a watchdog.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use quoit::{Info, Presence};
+use serde_json::Value;
+
+/// When a process is taken for hung, and the test fails.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// A folder of rings, and one beside it for other files.
+struct House {
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> House {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let house = House { dir };
+        fs::create_dir(house.rings()).unwrap();
+        // Whatever the umask: a folder that others may write is refused.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(house.rings(), private).unwrap();
+        house
+    }
+
+    fn rings(&self) -> PathBuf {
+        self.dir.path().join("rings")
+    }
+
+    fn ring(&self, name: &str) -> PathBuf {
+        self.rings().join(name)
+    }
+
+    /// A file of the other folder.
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn info(&self, name: &str) -> Info {
+        quoit::inspect(self.ring(name).to_str().unwrap()).unwrap()
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quoit"));
+        command.args(args).env("QUOIT_DIR", self.rings()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the tool with these words.
+    fn start(&self, line: &str) -> Run {
+        self.start_with(line, Stdio::null())
+    }
+
+    fn start_with(&self, line: &str, stdin: Stdio) -> Run {
+        Run::new(self.command(line.split_whitespace()).stdin(stdin), self.rings())
+    }
+
+    /// Runs the tool with these words to its end.
+    fn run(&self, line: &str) -> Output {
+        self.start(line).end()
+    }
+
+    /// The same with this on standard input.
+    fn feed(&self, line: &str, input: &[u8]) -> Output {
+        let path = self.file("stdin", input);
+        self.start_with(line, File::open(path).unwrap().into()).end()
+    }
+
+    fn json(&self, line: &str) -> Value {
+        let out = self.run(line);
+        assert_status(&out, 0);
+        serde_json::from_slice(&out.stdout).unwrap()
+    }
+
+    fn is_empty(&self) -> bool {
+        fs::read_dir(self.rings()).unwrap().next().is_none()
+    }
+}
+
+/// A process of a test. The watchdog kills it when it hangs, and shows the rings.
+struct Run {
+    child: Child,
+    _ended: Sender<()>,
+}
+
+impl Run {
+    fn new(command: &mut Command, rings: PathBuf) -> Run {
+        let what = format!("{command:?}");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (ended, end) = mpsc::channel();
+        let pid = child.id();
+        thread::spawn(move || {
+            if end.recv_timeout(HUNG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let mut dump = String::new();
+                for entry in fs::read_dir(&rings).into_iter().flatten().flatten() {
+                    let info = quoit::inspect(entry.path().to_str().unwrap_or_default());
+                    dump += &format!("\n{info:#?}");
+                }
+                let _ = writeln!(std::io::stderr(), "hung: {what}{dump}");
+                signal(pid, "KILL");
+            }
+        });
+        Run { child, _ended: ended }
+    }
+
+    fn end(self) -> Output {
+        self.child.wait_with_output().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Waits for what another process does to a ring.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < HUNG, "never came: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn assert_status(out: &Output, code: i32) {
+    assert_eq!(
+        out.status.code(),
+        Some(code),
+        "ended by signal {:?}; it said: {}",
+        out.status.signal(),
+        text(&out.stderr)
+    );
+}
+
+/// The status, nothing on standard output, one line on standard error; gives it.
+fn assert_fails(out: &Output, code: i32) -> String {
+    assert_status(out, code);
+    assert_eq!(text(&out.stdout), "");
+    assert_one_line(out)
+}
+
+fn assert_one_line(out: &Output) -> String {
+    let said = text(&out.stderr);
+    assert_eq!(said.lines().count(), 1, "not one line: {said}");
+    assert!(said.starts_with("quoit: "), "{said}");
+    said
+}
+
+/// Done, without a word.
+fn assert_quiet(out: &Output) {
+    assert_status(out, 0);
+    assert_eq!(text(&out.stderr), "");
+}
+
+/// Bytes that look like nothing, the same in every run.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+#[test]
+fn a_missing_ring_is_status_3_and_the_error_says_how_to_make_one() {
+    let house = House::new();
+    for line in ["send nowhere hello", "recv nowhere"] {
+        let said = assert_fails(&house.run(line), 3);
+        assert!(said.contains("quoit create nowhere"), "{said}");
+        assert!(said.contains("--create"), "{said}");
+    }
+    for line in ["stat nowhere", "stat nowhere --json", "rm nowhere", "rm nowhere --force"] {
+        let said = assert_fails(&house.run(line), 3);
+        assert!(said.contains("nowhere"), "{said}");
+    }
+    assert!(house.is_empty());
+}
+
+#[test]
+fn wrong_words_sizes_counts_and_names_are_status_2() {
+    let house = House::new();
+    for line in [
+        "",
+        "juggle",
+        "create",
+        "create r --capacity 64XB",
+        "create r --capacity -1",
+        "create r --capacity 0",
+        "create r --capacity 5000",
+        "create r --capacity 2KiB",
+        "create r --mode 999",
+        "create .hidden",
+        "recv r --count 0",
+        "recv r --count many",
+        "recv r --timeout soon",
+        "recv r --lines --raw",
+        "send r --capacity 4KiB",
+        "send r word --raw",
+        "send r --timeout 1s --no-wait",
+        "stat r --watch 0s",
+        "demo --count 0",
+        "demo --count 1 --seconds 1",
+        "completions cmd",
+        "man juggle",
+    ] {
+        let out = house.run(line);
+        assert_status(&out, 2);
+        assert_eq!(text(&out.stdout), "", "{line}");
+        assert_ne!(text(&out.stderr), "", "{line}");
+    }
+    assert!(house.is_empty());
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let house = House::new();
+    for line in ["--help", "--version", "send --help", "stat --help"] {
+        let out = house.run(line);
+        assert_quiet(&out);
+        assert!(text(&out.stdout).contains("quoit") || line.contains(' '));
+    }
+    assert!(text(&house.run("--help").stdout).contains("Exit status:"));
+    assert!(!text(&house.run("--help").stdout).contains("demo-peer"));
+}
+
+#[test]
+fn arguments_are_messages_and_the_receiver_ends_with_the_sender() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_quiet(
+        &Run::new(
+            &mut house.command(["send", "r", "one", "", "a b", "ü", "--", "--raw"]),
+            house.rings(),
+        )
+        .end(),
+    );
+    let out = house.run("recv r");
+    assert_quiet(&out);
+    assert_eq!(text(&out.stdout), "one\n\na b\nü\n--raw\n");
+}
+
+#[test]
+fn a_second_round_on_the_same_ring_does_not_end_at_once() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_quiet(&house.run("send r first"));
+    assert_eq!(text(&house.run("recv r").stdout), "first\n");
+
+    let receiver = house.start("recv r");
+    until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+    assert_quiet(&house.run("send r second"));
+    let out = receiver.end();
+    assert_quiet(&out);
+    assert_eq!(text(&out.stdout), "second\n");
+}
+
+#[test]
+fn lines_come_out_as_they_went_in() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --capacity 4KiB"));
+    let mut long = vec![b'x'; house.info("r").max_len as usize];
+    long.push(b'\n');
+    let mut many = Vec::new();
+    for n in 0..5000 {
+        many.extend(format!("line {n} {}\n", "-".repeat(n % 97)).bytes());
+    }
+    for input in [
+        b"".as_slice(),
+        b"\n",
+        b"\n\n\na\n\n",
+        b"a\r\nb\n",
+        b"\xff\xfe\0\n\0\n",
+        b" spaces \n\ttabs\t\n",
+        &long,
+        &many,
+    ] {
+        let stdin = File::open(house.file("stdin", input)).unwrap().into();
+        let sender = house.start_with("send r --lines", stdin);
+        let out = house.run("recv r --lines");
+        assert_quiet(&out);
+        assert_quiet(&sender.end());
+        assert!(out.stdout == input, "{:?} became {:?}", text(input), text(&out.stdout));
+    }
+}
+
+#[test]
+fn a_last_line_without_a_newline_is_a_message_too() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_quiet(&house.feed("send r", b"one\ntwo"));
+    assert_eq!(house.info("r").sender.messages, 2);
+    assert_eq!(text(&house.run("recv r").stdout), "one\ntwo\n");
+}
+
+#[test]
+fn a_line_longer_than_the_ring_takes_is_an_error_and_never_split() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --capacity 4KiB"));
+    let mut input = b"fine\n\n".to_vec();
+    input.extend(vec![b'x'; house.info("r").max_len as usize + 1]);
+    input.extend(b"\nafter\n");
+    let said = assert_fails(&house.feed("send r", &input), 1);
+    assert!(said.contains("line 3"), "{said}");
+
+    // What stood before it came through, and the stream does not look whole.
+    let out = house.run("recv r");
+    assert_status(&out, 6);
+    assert_eq!(text(&out.stdout), "fine\n\n");
+}
+
+#[test]
+fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --capacity 4KiB"));
+    let endless = house.start_with("send r", File::open("/dev/zero").unwrap().into()).end();
+    assert_fails(&endless, 1);
+    assert_eq!(house.info("r").sender.messages, 0);
+}
+
+#[test]
+fn a_line_is_sent_while_the_next_is_not_yet_written() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let mut receiver = house.start("recv r");
+    let mut lines = BufReader::new(receiver.child.stdout.take().unwrap()).lines();
+    let mut sender = house.start_with("send r", Stdio::piped());
+    let mut pipe = sender.child.stdin.take().unwrap();
+    for (piece, line) in [("one\n", "one"), ("two\nthr", "two"), ("ee\n\n", "three")] {
+        pipe.write_all(piece.as_bytes()).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), line);
+    }
+    pipe.write_all(b"end").unwrap();
+    drop(pipe);
+    assert_quiet(&sender.end());
+    assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), ["", "end"]);
+    assert_quiet(&receiver.end());
+}
+
+#[test]
+fn raw_bytes_keep_every_bit_in_each_order_twice_on_one_ring() {
+    let megabytes = std::env::var("QUOIT_PIPE_MB").map_or(8, |text| text.parse().unwrap());
+    let house = House::new();
+    let payload = noise(megabytes * 1_000_000 + 12_345);
+    let digest = crc32fast::hash(&payload);
+    let path = house.file("payload", &payload);
+
+    for capacity in ["4KiB", "64MiB"] {
+        for sender_first in [true, false] {
+            let name = format!("{capacity}-{sender_first}");
+            assert_quiet(&house.run(&format!("create {name} --capacity {capacity}")));
+            for round in 1..=2 {
+                let send = || {
+                    let input = File::open(&path).unwrap().into();
+                    let run = house.start_with(&format!("send {name} --raw"), input);
+                    until("the sender", || house.info(&name).sender.arrivals == round);
+                    run
+                };
+                let recv = || {
+                    let run = house.start(&format!("recv {name} --raw"));
+                    until("the receiver", || house.info(&name).receiver.arrivals == round);
+                    run
+                };
+                let (sender, receiver) = if sender_first {
+                    let sender = send();
+                    (sender, recv())
+                } else {
+                    let receiver = recv();
+                    (send(), receiver)
+                };
+                let out = receiver.end();
+                assert_quiet(&out);
+                assert_quiet(&sender.end());
+                assert_eq!(out.stdout.len(), payload.len(), "{name}, round {round}");
+                assert_eq!(crc32fast::hash(&out.stdout), digest, "{name}, round {round}");
+            }
+            assert_quiet(&house.run(&format!("rm {name}")));
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_is_status_5_without_waiting_and_4_in_time() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --capacity 4KiB"));
+    let input = "0123456789\n".repeat(1000);
+    let said = assert_fails(&house.feed("send r --no-wait", input.as_bytes()), 5);
+    assert!(said.contains("after"), "{said}");
+    assert_fails(&house.feed("send r --timeout 20ms", input.as_bytes()), 4);
+    assert_fails(&house.run(&format!("send r --timeout 20ms {}", "x".repeat(1500))), 4);
+}
+
+#[test]
+fn an_empty_ring_is_status_5_without_waiting_and_4_in_time() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_fails(&house.run("recv r --no-wait"), 5);
+    assert_fails(&house.run("recv r --timeout 20ms"), 4);
+
+    let mut sender = house.start_with("send r", Stdio::piped());
+    let mut pipe = sender.child.stdin.take().unwrap();
+    pipe.write_all(b"one\ntwo\n").unwrap();
+    until("two messages", || house.info("r").sender.messages == 2);
+    let out = house.run("recv r --no-wait --count 3");
+    assert_status(&out, 5);
+    assert_eq!(text(&out.stdout), "one\ntwo\n");
+    assert_one_line(&out);
+
+    drop(pipe);
+    assert_quiet(&sender.end());
+    assert_quiet(&house.run("send r three"));
+    let out = house.run("recv r --follow --timeout 20ms");
+    assert_status(&out, 4);
+    assert_eq!(text(&out.stdout), "three\n");
+    assert_one_line(&out);
+}
+
+#[test]
+fn what_is_no_ring_is_status_7() {
+    let house = House::new();
+    fs::write(house.ring("garbage"), noise(100_000)).unwrap();
+    fs::write(house.ring("zeros"), vec![0; 100_000]).unwrap();
+    fs::write(house.ring("empty"), b"").unwrap();
+    assert_quiet(&house.run("create cut"));
+    File::options().write(true).open(house.ring("cut")).unwrap().set_len(30_000).unwrap();
+    for name in ["garbage", "zeros", "empty", "cut"] {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(house.ring(name), private).unwrap();
+        for command in ["stat", "recv", "send", "rm"] {
+            let said = assert_fails(&house.run(&format!("{command} {name}")), 7);
+            assert!(said.contains(name), "{said}");
+        }
+    }
+
+    // All of them are listed, with the reason.
+    let out = house.run("ls");
+    assert_quiet(&out);
+    for name in ["garbage", "zeros", "empty", "cut"] {
+        assert!(text(&out.stdout).contains(name), "{}", text(&out.stdout));
+        let list = house.json("ls --json");
+        let ring = list.as_array().unwrap().iter().find(|ring| ring["name"] == name).unwrap();
+        assert_eq!(ring["code"], 7);
+        assert!(!ring["error"].as_str().unwrap().is_empty());
+        assert_quiet(&house.run(&format!("rm {name} --force")));
+    }
+    assert!(house.is_empty());
+}
+
+#[test]
+fn json_tells_what_create_was_asked_for() {
+    let house = House::new();
+    let made =
+        house.json("create r --capacity 128KiB --mode 640 --keep-open --at-most-once --json");
+    assert_eq!(made["name"], "r");
+    assert_eq!(made["path"], house.ring("r").to_str().unwrap());
+    assert_eq!(made["kind"], "spsc");
+    assert_eq!(made["version"], 1);
+    assert_eq!(made["capacity"], 131_072);
+    assert_eq!(made["max_len"], 131_072 / 2 - 64);
+    assert_eq!(made["mode"], "0640");
+    assert_eq!(made["keep_open"], true);
+    assert_eq!(made["delivery"], "at-most-once");
+    assert_eq!(made["unlinked"], false);
+    assert_eq!(made["sender"]["presence"], "never");
+    assert_eq!(made["sender"]["pid"], Value::Null);
+    assert_eq!(house.json("stat r --json"), made);
+    assert_eq!(house.json("ls --json"), Value::Array(vec![made]));
+}
+
+#[test]
+fn stat_and_ls_show_who_is_there_and_what_went_through() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_quiet(&house.run("send r four more"));
+    let receiver = house.start("recv r --follow --count 3");
+    until("two messages", || house.info("r").receiver.messages == 2);
+
+    let stat = house.json("stat r --json");
+    assert_eq!(stat["used"], 0);
+    assert_eq!(stat["sender"]["presence"], "left");
+    assert_eq!(stat["sender"]["messages"], 2);
+    assert_eq!(stat["sender"]["bytes"], 8);
+    assert_eq!(stat["receiver"]["presence"], "present");
+    assert_eq!(stat["receiver"]["pid"], receiver.child.id());
+    assert_eq!(stat["receiver"]["messages"], 2);
+
+    let page = text(&house.run("stat r").stdout);
+    assert!(page.contains(&format!("present ({})", receiver.child.id())), "{page}");
+    let table = text(&house.run("ls").stdout);
+    let line = table.lines().find(|line| line.trim_start().starts_with("r ")).unwrap();
+    for word in ["spsc", "64.0 KiB", "left", "present"] {
+        assert!(line.contains(word), "{table}");
+    }
+
+    assert_quiet(&house.run("send r end"));
+    let out = receiver.end();
+    assert_quiet(&out);
+    assert_eq!(text(&out.stdout), "four\nmore\nend\n");
+}
+
+#[test]
+fn stat_watches_until_the_ring_is_gone() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let mut watch = house.start("stat r --json --watch 5ms");
+    let mut lines = BufReader::new(watch.child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let ring: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(ring["name"], "r");
+    }
+    assert_quiet(&house.run("rm r"));
+    for line in lines {
+        line.unwrap();
+    }
+    assert_fails(&watch.end(), 3);
+}
+
+#[test]
+fn a_ring_in_use_is_not_removed_without_force() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let receiver = house.start("recv r");
+    until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+    let said = assert_fails(&house.run("rm r"), 1);
+    assert!(said.contains("in use by its receiver"), "{said}");
+    assert!(said.contains(&receiver.child.id().to_string()), "{said}");
+    assert!(said.contains("--force"), "{said}");
+
+    assert_quiet(&house.run("rm r --force"));
+    assert!(house.is_empty());
+    receiver.signal("TERM");
+    assert_status(&receiver.end(), 143);
+}
+
+#[test]
+fn a_seat_that_is_taken_and_a_name_that_is_taken_are_status_1() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_fails(&house.run("create r"), 1);
+    let receiver = house.start("recv r");
+    until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+    assert_fails(&house.run("recv r"), 1);
+    assert_quiet(&house.run("send r x"));
+    assert_quiet(&receiver.end());
+}
+
+#[test]
+fn either_side_makes_a_missing_ring_when_asked() {
+    let house = House::new();
+    assert_quiet(&house.run("send a --create --capacity 8KiB hello"));
+    assert_eq!(house.info("a").capacity, 8192);
+    let out = house.run("recv a --create");
+    assert_quiet(&out);
+    assert_eq!(text(&out.stdout), "hello\n");
+
+    let receiver = house.start("recv b --create");
+    until("the ring", || house.ring("b").exists());
+    assert_quiet(&house.run("send b hello"));
+    assert_eq!(text(&receiver.end().stdout), "hello\n");
+
+    // An existing ring wins, and a size that differs is said.
+    assert_fails(&house.run("send a --create --capacity 16KiB x"), 1);
+}
+
+#[test]
+fn a_path_is_a_ring_too() {
+    let house = House::new();
+    let path = house.dir.path().join("elsewhere");
+    let path = path.to_str().unwrap();
+    assert_quiet(&house.run(&format!("create {path}")));
+    assert_quiet(&house.run(&format!("send {path} hello")));
+    assert_eq!(text(&house.run(&format!("recv {path}")).stdout), "hello\n");
+    assert!(house.is_empty());
+    assert_quiet(&house.run(&format!("rm {path}")));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_receiver_in_silence() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let mut receiver = house.start("recv r");
+    let mut sender = house.start_with("send r", Stdio::piped());
+    let mut pipe = sender.child.stdin.take().unwrap();
+    pipe.write_all(b"one\n").unwrap();
+    let mut reader = BufReader::new(receiver.child.stdout.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    drop(reader);
+    pipe.write_all(b"two\n").unwrap();
+    assert_quiet(&receiver.end());
+
+    // It was not written, so it is still there.
+    drop(pipe);
+    sender.end();
+    assert_eq!(text(&house.run("recv r").stdout), "two\n");
+}
+
+#[test]
+fn every_listing_is_quiet_on_a_broken_pipe() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    for line in [
+        "ls",
+        "ls --json",
+        "stat r",
+        "stat r --json",
+        "man",
+        "completions bash",
+        "stat r --watch 1ms",
+    ] {
+        let mut run = house.start(line);
+        drop(run.child.stdout.take());
+        assert_quiet(&run.end());
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_loses_no_message() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    assert_quiet(&house.run("send r kept"));
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = house.command(["recv", "r"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(text(&house.run("recv r").stdout), "kept\n");
+}
+
+#[test]
+fn a_killed_sender_is_status_6_after_all_that_it_committed() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let receiver = house.start("recv r");
+    let mut sender = house.start_with("send r", Stdio::piped());
+    let mut pipe = sender.child.stdin.take().unwrap();
+    pipe.write_all(b"one\ntwo\nthr").unwrap();
+    until("two messages", || house.info("r").sender.messages == 2);
+    sender.child.kill().unwrap();
+    let out = receiver.end();
+    assert_status(&out, 6);
+    assert_eq!(text(&out.stdout), "one\ntwo\n");
+    let said = assert_one_line(&out);
+    assert!(said.contains("died"), "{said}");
+    sender.end();
+    assert_eq!(house.json("stat r --json")["sender"]["presence"], "died");
+}
+
+#[test]
+fn a_killed_receiver_loses_no_message() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --capacity 1MiB"));
+    // More than a pipe holds, so that the receiver hangs in its write.
+    let line = "x".repeat(300_000);
+    assert_quiet(&house.feed("send r", line.as_bytes()));
+    let mut receiver = house.start("recv r");
+    let mut some = [0; 1000];
+    receiver.child.stdout.as_mut().unwrap().read_exact(&mut some).unwrap();
+    receiver.child.kill().unwrap();
+    receiver.end();
+
+    let out = house.run("recv r");
+    assert_quiet(&out);
+    assert_eq!(text(&out.stdout).trim_end(), line);
+    assert_eq!(house.info("r").redelivered, 1);
+}
+
+#[test]
+fn a_killed_receiver_is_status_6_for_its_sender() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --capacity 4KiB"));
+    let mut receiver = house.start("recv r");
+    let mut sender = house.start_with("send r", Stdio::piped());
+    let mut pipe = sender.child.stdin.take().unwrap();
+    pipe.write_all(b"hello\n").unwrap();
+    until("a message taken", || house.info("r").receiver.messages == 1);
+    receiver.child.kill().unwrap();
+    receiver.child.wait().unwrap();
+    // It ends before all of this is taken.
+    let _ = pipe.write_all(&b"0123456789\n".repeat(100_000));
+    drop(pipe);
+    let out = sender.end();
+    let said = assert_fails(&out, 6);
+    assert!(said.contains("died"), "{said}");
+}
+
+#[test]
+fn a_receiver_asked_to_stop_leaves_in_order() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let receiver = house.start("recv r --follow");
+        until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+        // It reads, so it listens to signals already.
+        let before = house.info("r").receiver.messages;
+        assert_quiet(&house.run("send r word"));
+        until("the word", || house.info("r").receiver.messages == before + 1);
+        receiver.signal(signal);
+        let out = receiver.end();
+        assert_status(&out, code);
+        assert_eq!(text(&out.stdout), "word\n");
+        assert_eq!(house.info("r").receiver.presence, Presence::Left);
+        assert_eq!(house.info("r").receiver.deaths, 0);
+    }
+}
+
+#[test]
+fn a_receiver_that_follows_outlives_its_senders() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let receiver = house.start("recv r --follow --count 3");
+    for word in ["one", "two", "three"] {
+        assert_quiet(&house.run(&format!("send r {word}")));
+    }
+    let out = receiver.end();
+    assert_quiet(&out);
+    assert_eq!(text(&out.stdout), "one\ntwo\nthree\n");
+}
+
+#[test]
+fn a_demo_reports_and_leaves_nothing_behind() {
+    let house = House::new();
+    let report = house.json("demo --count 2000 --size 200 --json");
+    assert_eq!(report["stream"]["messages"], 2000);
+    assert_eq!(report["stream"]["checksum"], "ok");
+    assert_eq!(report["round_trip"]["count"], 2000);
+    assert_ne!(report["processes"]["parent"], report["processes"]["peer"]);
+    assert!(house.is_empty());
+
+    let out = house.run("demo --count 100 --size 1");
+    assert_quiet(&out);
+    assert!(text(&out.stdout).contains("checksum ok"), "{}", text(&out.stdout));
+    assert!(house.is_empty());
+}
+
+#[test]
+fn a_demo_that_is_asked_to_stop_leaves_nothing_behind() {
+    let house = House::new();
+    let demo = house.start("demo --seconds 3600");
+    until("the other process", || peer_of(demo.child.id()).is_some());
+    demo.signal("TERM");
+    assert_fails_silently(&demo.end(), 143);
+    assert!(house.is_empty());
+}
+
+#[test]
+fn a_demo_whose_peer_dies_says_so_and_leaves_nothing_behind() {
+    let house = House::new();
+    let demo = house.start("demo --seconds 3600");
+    let mut peer = None;
+    until("the other process", || {
+        peer = peer_of(demo.child.id());
+        peer.is_some()
+    });
+    signal(peer.unwrap(), "KILL");
+    let said = assert_fails(&demo.end(), 6);
+    assert!(said.contains("died"), "{said}");
+    assert!(house.is_empty());
+}
+
+fn assert_fails_silently(out: &Output, code: i32) {
+    assert_status(out, code);
+    assert_eq!(text(&out.stdout), "");
+    assert_eq!(text(&out.stderr), "");
+}
+
+/// The child of a process, once it runs the tool's own other side.
+fn peer_of(parent: u32) -> Option<u32> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // pid (name) state ppid: the name may hold anything, so from its end.
+        let ppid: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        let words = fs::read(entry.path().join("cmdline")).ok()?;
+        let is_peer = ppid == parent && text(&words).contains("demo-peer");
+        is_peer.then_some(pid)
+    })
+}
+
+#[test]
+fn completions_and_manual_pages_are_printed() {
+    let house = House::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let out = house.run(&format!("completions {shell}"));
+        assert_quiet(&out);
+        assert!(text(&out.stdout).contains("quoit"));
+    }
+    let out = house.run("man");
+    assert_quiet(&out);
+    assert!(text(&out.stdout).contains(".TH quoit 1"), "{}", text(&out.stdout));
+    let out = house.run("man send");
+    assert_quiet(&out);
+    assert!(text(&out.stdout).contains(".TH quoit-send 1"), "{}", text(&out.stdout));
+}
+
+#[test]
+fn an_error_stays_on_one_line_whatever_the_name() {
+    let house = House::new();
+    let out = Run::new(&mut house.command(["stat", "a\nb\u{1b}[31m"]), house.rings()).end();
+    let said = assert_fails(&out, 3);
+    assert!(!said.trim_end().contains(|c: char| c.is_control()), "{said:?}");
+    assert!(Path::new(&house.rings()).exists());
+}
