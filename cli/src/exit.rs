@@ -59,8 +59,22 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Nobody is left to tell when standard error is gone too.
-    let _ = writeln!(io::stderr(), "quoit: {}", plain(&format!("{error:#}")));
+    let _ = writeln!(io::stderr(), "quoit: {}", plain(&sentence(error)));
     ExitCode::from(code(error))
+}
+
+/// The error and its causes; a cause that the text names already is not said
+/// twice.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        if said.is_empty() {
+            cause
+        } else if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
 }
 
 /// The text on one line and without control characters: names come from
@@ -110,7 +124,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<TrySendError>() {
         return Some(match error {
-            TrySendError::Full { .. } => NOT_NOW,
+            TrySendError::Full => NOT_NOW,
             TrySendError::Fault(fault) => of_fault(fault),
             _ => FAILED,
         });
@@ -156,6 +170,13 @@ mod tests {
     fn a_chosen_status_survives_context() {
         let error = Err::<(), _>(failure(PEER_DIED, "gone")).context("while waiting").unwrap_err();
         assert_eq!(code(&error), PEER_DIED);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = failure(FAILED, "not usable: no space").context("not usable: no space");
+        assert_eq!(sentence(&error), "not usable: no space");
+        assert_eq!(sentence(&failure(FAILED, "no space").context("writing")), "writing: no space");
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
     let sender = Sender::create(&names.there, &options)?;
     let receiver = Receiver::create(&names.back, &options)?;
     let peer = Peer::start(&names)?;
-    let mut pair = Pair { sender, receiver, peer, signals };
+    let mut pair = Pair { peer, sender, receiver, signals };
 
     let outcome = (|| -> anyhow::Result<Report> {
         // The peer's first word: it sits at both rings, their names may go.
@@ -231,9 +231,11 @@ impl Drop for Peer {
 
 /// Both directions, as the parent has them.
 struct Pair {
+    // First, because it goes first: it shall not complain of an end it did not
+    // expect.
+    peer: Peer,
     sender: Sender,
     receiver: Receiver,
-    peer: Peer,
     signals: Signals,
 }
 

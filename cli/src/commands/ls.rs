@@ -1,6 +1,6 @@
 //! `quoit ls`: the rings of the folder of plain names.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::CellAlignment;
 use serde_json::Value;
 
 use crate::exit::{self, End};
@@ -32,8 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
         return Ok(End::Done);
     }
 
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = picture::table();
     table.set_header(["NAME", "KIND", "CAPACITY", "USED", "SENDER", "RECEIVER", "MESSAGES"]);
     for index in [2, 3, 6] {
         if let Some(column) = table.column_mut(index) {
@@ -54,11 +53,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
                     info.sender.messages.to_string(),
                 ]);
             }
-            Err(error) => unreadable.push(format!(" {}: {error}", ring.name)),
+            Err(error) => unreadable.push(format!("{}: {error}", ring.name)),
         }
     }
-    let mut text = table.trim_fmt();
-    text.push('\n');
+    let mut text = picture::text(&table);
     for line in unreadable {
         text.push_str(&exit::plain(&line));
         text.push('\n');

@@ -47,7 +47,7 @@ impl Making {
             OpenError::NotFound { .. } => exit::failure(
                 exit::NO_RING,
                 format!(
-                    "there is no ring `{name}`: make it with `quoit create {name}`, \
+                    "ring {name:?} does not exist: make it with `quoit create {name}`, \
                      or add --create"
                 ),
             ),

@@ -81,15 +81,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
             Next::Empty => {
                 return Err(exit::failure(
                     exit::NOT_NOW,
-                    format!("ring `{}` is empty{}", tap.receiver.name(), tap.so_far()),
+                    format!("ring {:?} is empty{}", tap.receiver.name().as_str(), tap.so_far()),
                 ));
             }
             Next::TimedOut => {
                 return Err(exit::failure(
                     exit::TIMED_OUT,
                     format!(
-                        "no message came on ring `{}` in time{}",
-                        tap.receiver.name(),
+                        "no message came on ring {:?} in time{}",
+                        tap.receiver.name().as_str(),
                         tap.so_far()
                     ),
                 ));
@@ -98,8 +98,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
                 return Err(exit::failure(
                     exit::PEER_DIED,
                     format!(
-                        "the sender of ring `{}` died: the stream may be cut{}",
-                        tap.receiver.name(),
+                        "ring {:?} has lost its sender, which died: the stream may be cut{}",
+                        tap.receiver.name().as_str(),
                         tap.so_far()
                     ),
                 ));

@@ -13,7 +13,7 @@ pub(crate) struct Args {
     /// A plain name, or a path (with a slash)
     name: String,
 
-    /// Even if somebody sits at it, or it cannot be read as a ring
+    /// Even if somebody sits at it, or it is damaged; never what is no ring at all
     #[arg(long)]
     force: bool,
 }
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
             return Err(exit::failure(
                 exit::FAILED,
                 format!(
-                    "ring `{}` is in use by its {}: end it first, or add --force",
+                    "ring {:?} is in use by its {}: end it first, or add --force",
                     args.name,
                     here.join(" and its ")
                 ),

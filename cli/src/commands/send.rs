@@ -102,19 +102,23 @@ impl Sink {
     fn put(&mut self, mut messages: &[&[u8]]) -> anyhow::Result<()> {
         while !messages.is_empty() {
             let taken = match self.patience {
-                Patience::None => self.sender.try_send_batch(messages).map_err(|e| {
-                    let gone = e.is_disconnected();
-                    self.explain(e.into(), gone)
+                Patience::None => self.sender.try_send_batch(messages).map_err(|error| {
+                    if error.is_full() {
+                        self.explain(exit::failure(exit::NOT_NOW, self.about("is full")), false)
+                    } else {
+                        let gone = error.is_disconnected();
+                        self.explain(error.into(), gone)
+                    }
                 }),
                 Patience::Some(time) => {
-                    self.sender.send_batch_timeout(messages, time).map_err(|e| {
-                        let gone = e.is_disconnected();
-                        self.explain(e.into(), gone)
+                    self.sender.send_batch_timeout(messages, time).map_err(|error| {
+                        let gone = error.is_disconnected();
+                        self.explain(error.into(), gone)
                     })
                 }
-                Patience::Endless => self.sender.send_batch(messages).map_err(|e| {
-                    let gone = e.is_disconnected();
-                    self.explain(e.into(), gone)
+                Patience::Endless => self.sender.send_batch(messages).map_err(|error| {
+                    let gone = error.is_disconnected();
+                    self.explain(error.into(), gone)
                 }),
             }?;
             self.sent += taken as u64;
@@ -123,13 +127,18 @@ impl Sink {
         Ok(())
     }
 
+    fn about(&self, what: &str) -> String {
+        format!("ring {:?} {what}", self.sender.name().as_str())
+    }
+
     /// Says how far it came, and tells a death from a farewell.
     fn explain(&self, error: anyhow::Error, gone: bool) -> anyhow::Error {
-        let error = if gone && self.sender.stats().peer == Presence::Died {
-            let ring = self.sender.name();
-            exit::failure(exit::PEER_DIED, format!("the receiver of ring `{ring}` died"))
-        } else {
-            error
+        let error = match gone.then(|| self.sender.stats().peer) {
+            Some(Presence::Died) => {
+                exit::failure(exit::PEER_DIED, self.about("has lost its receiver, which died"))
+            }
+            Some(_) => exit::failure(exit::FAILED, self.about("has no receiver any more")),
+            None => error,
         };
         match self.sent {
             0 => error,
@@ -175,9 +184,9 @@ fn lines(sink: &mut Sink) -> anyhow::Result<()> {
                 exit::FAILED,
                 format!(
                     "line {} of standard input is longer than {longest} bytes, which is all \
-                     that ring `{}` takes in a message: use a ring of a larger capacity, or --raw",
+                     that ring {:?} takes in a message: use a ring of a larger capacity, or --raw",
                     sink.sent + 1,
-                    sink.sender.name()
+                    sink.sender.name().as_str()
                 ),
             ));
         }

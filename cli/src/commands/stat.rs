@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use comfy_table::{Table, presets};
 use quoit::{Info, SeatInfo};
 
 use crate::exit::{self, End};
@@ -49,12 +48,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
 
 /// All there is to say, one thing a line.
 fn page(info: &Info) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = picture::table();
     let mut row = |what: &str, value: String| {
         table.add_row([what.to_owned(), exit::plain(&value)]);
     };
-    row("name", info.name.clone());
+    row("name", info.name.to_string());
     row("path", info.path.to_string_lossy().into_owned());
     row("kind", format!("{}, layout version {}", picture::kind(info.kind), info.version));
     row("created", picture::created(info));
@@ -75,21 +73,19 @@ fn page(info: &Info) -> String {
     if info.unlinked {
         row("unlinked", "the file has no name any more".into());
     }
-    let mut text = table.trim_fmt();
-    text.push('\n');
-    text
+    picture::text(&table)
 }
 
 fn seat(seat: &SeatInfo) -> String {
     format!(
-        "{}; {} messages, {}; waited {} times, woke the other {} times; came {} times, died {}",
+        "{}; {} messages, {}; arrivals {}, deaths {}, waits {}, wakes {}",
         picture::seat(seat),
         seat.messages,
         picture::bytes(seat.bytes),
-        seat.waits,
-        seat.wakes,
         seat.arrivals,
         seat.deaths,
+        seat.waits,
+        seat.wakes,
     )
 }
 
