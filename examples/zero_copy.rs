@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             // The header at its place, now that the rest is known.
             room.write_at(0, b"FRAME")?;
-            room.commit_len(25); // Less than was asked for: the rest is free again.
+            room.commit_len(25)?; // Less than was asked for: the rest is free again.
         }
         Ok(())
     });
