@@ -25,6 +25,7 @@ use support::clock::Clock;
 use support::copy::CopyBy;
 use support::floor::Slots;
 use support::proc;
+use support::quoit::{Adapts, Copies, Manner, Quoit, Spins};
 use support::report::{Key, Results, Sample};
 use support::work::{Job, Outcome, Workload, burst};
 
@@ -125,6 +126,10 @@ fn row<D: Design>(name: &'static str, what: &'static str) -> Row {
     Row { name, what, burst: burst::<Bare<D>, false>, workloads: BOTH }
 }
 
+fn shipped<M: Manner>(name: &'static str, what: &'static str) -> Row {
+    Row { name, what, burst: burst::<Quoit<M>, false>, workloads: BOTH }
+}
+
 fn base() -> Row {
     row::<Base>("base", "every default")
 }
@@ -149,6 +154,18 @@ fn questions() -> Vec<Question> {
             asks: "how far is the ring from the machine?",
             sizes: SIZES,
             rows: vec![slot, base()],
+        },
+        Question {
+            name: "shipped",
+            asks: "what do validation, liveness, wake-ups and crash repair cost?",
+            sizes: SIZES,
+            rows: vec![
+                base(),
+                shipped::<Spins>("quoit", "the ring that ships, spinning"),
+                shipped::<Adapts>("quoit adaptive", "the same, waiting as it does by default"),
+                row::<OutBlocks>("out blocks", "bare, copied out"),
+                shipped::<Copies>("quoit copied", "the ring that ships, copied out"),
+            ],
         },
         Question {
             name: "alignment",
@@ -251,7 +268,7 @@ struct Settings {
 const HELP: &str = "\
 usage: cargo bench --bench harness -- [OPTIONS] [QUESTION]...
 
-questions: floor alignment header commit fence pauses copy release all (default)
+questions: floor shipped alignment header commit fence pauses copy release all (default)
 
   --only QUESTION    the same as naming it; may be repeated
   --reps N           repetitions (default 3)

@@ -12,6 +12,7 @@ pub(crate) mod copy;
 pub(crate) mod floor;
 pub(crate) mod payload;
 pub(crate) mod proc;
+pub(crate) mod quoit;
 pub(crate) mod report;
 pub(crate) mod work;
 

@@ -1,0 +1,133 @@
+//! The ring that ships, through its public face.
+//!
+//! It knows how to name a ring for one burst and how each end opens it. It refuses to know what is inside: validation,
+//! liveness, wake-ups and crash repair are all there, and what they cost is the difference to `bare`.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use quoit::{Options, Wait, spsc};
+
+use super::proc::Arena;
+use super::{Rx, Transport, Tx, Way};
+
+/// How the ends of a burst behave.
+pub(crate) trait Manner: 'static {
+    /// How a handle waits.
+    const WAIT: Wait = Wait::Spin;
+    /// Whether the receiver copies the payload out, as safe code does, instead of reading it in place.
+    const COPY_OUT: bool = false;
+}
+
+/// Spins, reads in place.
+#[derive(Debug)]
+pub(crate) struct Spins;
+impl Manner for Spins {}
+
+/// Waits as a handle does by default, reads in place.
+#[derive(Debug)]
+pub(crate) struct Adapts;
+impl Manner for Adapts {
+    const WAIT: Wait = Wait::Adaptive;
+}
+
+/// Spins, copies out.
+#[derive(Debug)]
+pub(crate) struct Copies;
+impl Manner for Copies {
+    const COPY_OUT: bool = true;
+}
+
+/// Two named rings.
+#[derive(Debug)]
+pub(crate) struct Quoit<M> {
+    names: [PathBuf; 2],
+    capacity: usize,
+    creator: u32,
+    manner: PhantomData<M>,
+}
+
+impl<M: Manner> Transport for Quoit<M> {
+    type Tx = QuoitTx<M>;
+    type Rx = QuoitRx<M>;
+
+    fn lay(_: &Rc<Arena>, capacity: usize) -> Self {
+        static BURSTS: AtomicU32 = AtomicU32::new(0);
+        let (creator, burst) = (std::process::id(), BURSTS.fetch_add(1, Relaxed));
+        let name = |way| PathBuf::from(format!("/dev/shm/quoit-bench-{creator}-{burst}-{way}"));
+        let quoit =
+            Quoit { names: [name("there"), name("back")], capacity, creator, manner: PhantomData };
+        for name in &quoit.names {
+            let name = name.to_str().expect("plain");
+            spsc::create(name, &Options::new().capacity(capacity))
+                .expect("there is room for a ring");
+        }
+        quoit
+    }
+
+    fn tx(&self, way: Way) -> QuoitTx<M> {
+        let mut end = spsc::Sender::open(self.name(way)).expect("made before the fork");
+        end.set_wait(M::WAIT);
+        QuoitTx { end, manner: PhantomData }
+    }
+
+    fn rx(&self, way: Way) -> QuoitRx<M> {
+        let mut end = spsc::Receiver::open(self.name(way)).expect("made before the fork");
+        end.set_wait(M::WAIT);
+        QuoitRx { end, out: vec![0; self.capacity / 2], manner: PhantomData }
+    }
+}
+
+impl<M> Quoit<M> {
+    fn name(&self, way: Way) -> &str {
+        self.names[usize::from(way == Way::Back)].to_str().expect("plain")
+    }
+}
+
+impl<M> Drop for Quoit<M> {
+    fn drop(&mut self) {
+        if std::process::id() == self.creator {
+            for name in &self.names {
+                let _ = quoit::unlink(name.to_str().expect("plain"));
+            }
+        }
+    }
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(crate) struct QuoitTx<M> {
+    end: spsc::Sender,
+    manner: PhantomData<M>,
+}
+
+impl<M: Manner> Tx for QuoitTx<M> {
+    #[inline(always)]
+    fn send(&mut self, payload: &[u8]) {
+        self.end.send(payload).expect("the receiver is there");
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub(crate) struct QuoitRx<M> {
+    end: spsc::Receiver,
+    out: Vec<u8>,
+    manner: PhantomData<M>,
+}
+
+impl<M: Manner> Rx for QuoitRx<M> {
+    #[inline(always)]
+    fn recv<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> R {
+        let message = self.end.recv().expect("the sender is there");
+        if M::COPY_OUT {
+            let len = message.copy_to(&mut self.out);
+            look(&self.out[..len])
+        } else {
+            // SAFETY: both processes of a burst are this program, and the name of its rings is its own.
+            look(unsafe { message.as_slice() })
+        }
+    }
+}
