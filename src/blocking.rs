@@ -25,6 +25,14 @@ pub enum Wait {
 /// Pauses before a spinning caller begins to give way to others.
 const PAUSES: u32 = 64;
 
+impl Wait {
+    /// How often a call looks, with a pause in between, before it takes the slow path.
+    #[inline]
+    pub(crate) fn looks(self) -> u32 {
+        if self == Wait::Block || sync::MODELLED { 0 } else { PAUSES }
+    }
+}
+
 /// How long `Wait::Adaptive` spins: about twice what a wake-up by the kernel costs.
 const SPIN: Duration = Duration::from_micros(50);
 
@@ -119,19 +127,14 @@ fn over<S: Side, T, R>(
     }
 }
 
-/// Spins for a while, or for ever; `None` when it is time to sleep.
+/// Spins for a while, or for ever, giving way between the looks: the caller has looked without giving way before it came
+/// here ([`Wait::looks`]). `None` when it is time to sleep.
 fn spin<S: Side, T, R>(
     side: &mut S,
     deadline: Deadline,
     forever: bool,
     look: &mut impl FnMut(&mut S) -> Result<Option<T>, Stop<R>>,
 ) -> Result<Option<T>, Stop<R>> {
-    for _ in 0..PAUSES {
-        sync::spin_loop();
-        if let Some(found) = look(side)? {
-            return Ok(Some(found));
-        }
-    }
     let budget = Deadline::after(SPIN);
     loop {
         let probe = side.link().probe_due();

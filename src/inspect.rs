@@ -385,8 +385,8 @@ mod tests {
             pid: 0,
             arrivals: (base + 0x1080) >> 2,
             deaths: base + 0x1088,
-            messages: base + 0x1008,
-            bytes: base + 0x1010,
+            messages: base + 0x1110,
+            bytes: base + 0x1118,
             waits: base + 0x1100,
             wakes: base + 0x1108,
         };
@@ -396,8 +396,8 @@ mod tests {
             pid: 0,
             arrivals: (base + 0x2100) >> 2,
             deaths: base + 0x2108,
-            messages: base + 0x2008,
-            bytes: base + 0x2010,
+            messages: base + 0x20a8,
+            bytes: base + 0x20b0,
             waits: base + 0x2180,
             wakes: base + 0x2188,
         };

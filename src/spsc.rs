@@ -360,6 +360,7 @@ impl Sender {
 
     #[cold]
     fn send_slow(&mut self, message: &[u8], deadline: Deadline) -> Result<(), SendTimeoutError> {
+        self.wait_for_stretch()?;
         let sent = blocking::until(self, deadline, |this| match this.ring.try_send(message) {
             Ok(()) => Ok(Some(())),
             Err(Refused::Full) => Ok(None),
@@ -474,6 +475,14 @@ impl Sender {
                 Ok(sent)
             }
             Err(stop) => Err(self.stopped(stop, 0)),
+        }
+    }
+
+    /// Before the slow path: perhaps the receiver is just making room.
+    fn wait_for_stretch(&mut self) -> Result<(), Fault> {
+        match self.ring.wait_for_stretch(self.link.wait.looks()) {
+            Err(Refused::Corrupt(what)) => Err(self.link.corrupt(what)),
+            _ => Ok(()),
         }
     }
 
@@ -889,7 +898,7 @@ impl Receiver {
     #[inline]
     fn take_until(&mut self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
         self.link.usable()?;
-        match self.ring.try_take() {
+        match self.ring.take_soon(self.link.wait.looks()) {
             Ok(Some(held)) => Ok(held),
             Ok(None) => self.take_slow(deadline),
             Err(refused) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),

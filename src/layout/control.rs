@@ -4,7 +4,8 @@
 //!
 //! Offsets are constants of the file format (docs/memory-layout.md), the same on every target. Words that different
 //! processes write lie on different pairs of cache lines (128 bytes apart), because some processors fetch lines in
-//! pairs.
+//! pairs. The words that are polled (`TAIL`, `HEAD`, the wait words) share their line with nothing that is stored for
+//! every message: such a store would have to fetch the line back from the poller.
 
 /// A 64-bit control word, by its offset in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +41,6 @@ words! { Word, WORDS, ALL_WORDS;
     /// Index of the stream: every record before it is committed. Written by the sender; may lag behind the in-band
     /// commit by the operation in flight, never leads it.
     TAIL = 0x1000;
-    /// Messages committed since the ring was made. Sender; news only.
-    SENT = 0x1008;
-    /// Bytes of payload committed since the ring was made. Sender; news only.
-    SENT_BYTES = 0x1010;
     /// The sender's seat: arrivals and state (`roster`). Written by whoever holds the sender's role.
     SENDER_SEAT = 0x1080;
     /// Senders that died without leaving. Holder of the sender's role.
@@ -54,12 +51,12 @@ words! { Word, WORDS, ALL_WORDS;
     SENDER_WAITS = 0x1100;
     /// Times the sender woke the receiver. News only.
     SENDER_WAKES = 0x1108;
+    /// Messages committed since the ring was made. Sender; news only.
+    SENT = 0x1110;
+    /// Bytes of payload committed since the ring was made. Sender; news only.
+    SENT_BYTES = 0x1118;
     /// What the sender may overwrite ends here plus the capacity. Written by the receiver at every release, last.
     HEAD = 0x2000;
-    /// Messages released since the ring was made. Receiver; news only.
-    RECEIVED = 0x2008;
-    /// Bytes of payload released since the ring was made. Receiver; news only.
-    RECEIVED_BYTES = 0x2010;
     /// What a successor need not read again. Written by the receiver at every release, first.
     ACKED = 0x2080;
     /// The end of the last record that was handed out. Receiver; read by its successor.
@@ -70,6 +67,10 @@ words! { Word, WORDS, ALL_WORDS;
     LOST = 0x2098;
     /// Messages delivered again. Receiver; news only.
     REDELIVERED = 0x20a0;
+    /// Messages released since the ring was made. Receiver; news only.
+    RECEIVED = 0x20a8;
+    /// Bytes of payload released since the ring was made. Receiver; news only.
+    RECEIVED_BYTES = 0x20b0;
     /// The receiver's seat: arrivals and state (`roster`). Written by whoever holds the receiver's role.
     RECEIVER_SEAT = 0x2100;
     /// Receivers that died without leaving. Holder of the receiver's role.
