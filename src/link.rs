@@ -5,6 +5,7 @@
 use crate::error::{Fault, RingName};
 use crate::layout::control::ENDED;
 use crate::layout::view::View;
+use crate::ring::Damage;
 use crate::roster::{self, Presence, Role, Seat};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{self, AtomicU32, LightFence, Scope};
@@ -78,7 +79,7 @@ pub(crate) struct Link {
 /// What went wrong for good on this handle.
 #[derive(Clone, Copy, Debug)]
 enum Sticky {
-    Corrupt(&'static str),
+    Corrupt(Damage),
     Truncated { found: u64, wanted: u64 },
 }
 
@@ -167,8 +168,8 @@ impl Link {
     fn why(&self) -> Fault {
         let ring = self.name.clone();
         match self.fault {
-            Some(Sticky::Corrupt(what)) if sync::generation() == self.generation => {
-                Fault::Corrupt { ring, what }
+            Some(Sticky::Corrupt(damage)) if sync::generation() == self.generation => {
+                Fault::Corrupt { ring, what: damage.what() }
             }
             Some(Sticky::Truncated { found, wanted }) if sync::generation() == self.generation => {
                 Fault::Truncated { ring, found, wanted }
@@ -283,9 +284,9 @@ impl Link {
 
     /// Makes `Corrupt` stick to this handle.
     #[cold]
-    pub(crate) fn corrupt(&mut self, what: &'static str) -> Fault {
-        self.fault = Some(Sticky::Corrupt(what));
-        Fault::Corrupt { ring: self.name.clone(), what }
+    pub(crate) fn corrupt(&mut self, damage: Damage) -> Fault {
+        self.fault = Some(Sticky::Corrupt(damage));
+        Fault::Corrupt { ring: self.name.clone(), what: damage.what() }
     }
 
     /// Whether the end of the peer is ever reported on this handle.

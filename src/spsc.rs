@@ -34,8 +34,8 @@ use crate::layout::view::View;
 use crate::link::{Behind, Link};
 use crate::options::{Delivery, Options};
 use crate::region;
-use crate::ring::Refused;
-use crate::ring::spsc::{Claim, Consumer, Held, Producer};
+use crate::ring::spsc::{Claim, Consumer, Producer};
+use crate::ring::{Damage, Refused};
 use crate::roster::{Presence, Role};
 use crate::sync::{self, Deadline};
 
@@ -139,11 +139,15 @@ fn os_error(name: &RingName, doing: &'static str, source: std::io::Error) -> Ope
 }
 
 fn corrupt(name: &RingName, refused: Refused) -> OpenError {
-    let what = match refused {
-        Refused::Corrupt(what) => what,
-        Refused::Full | Refused::TooLong => "its cursors",
-    };
-    OpenError::Corrupt { ring: name.clone(), what }
+    OpenError::Corrupt { ring: name.clone(), what: damage(refused).what() }
+}
+
+/// What an attaching or receiving side refuses for: it never finds a ring full, nor a message too long.
+fn damage(refused: Refused) -> Damage {
+    match refused {
+        Refused::Corrupt(damage) => damage,
+        Refused::Full | Refused::TooLong => Damage::Overrun,
+    }
 }
 
 macro_rules! opening {
@@ -481,7 +485,7 @@ impl Sender {
     /// Before the slow path: perhaps the receiver is just making room.
     fn wait_for_stretch(&mut self) -> Result<(), Fault> {
         match self.ring.wait_for_stretch(self.link.wait.looks()) {
-            Err(Refused::Corrupt(what)) => Err(self.link.corrupt(what)),
+            Err(Refused::Corrupt(damage)) => Err(self.link.corrupt(damage)),
             _ => Ok(()),
         }
     }
@@ -629,7 +633,7 @@ impl Sender {
                 }
             }
             Refused::TooLong => TrySendError::TooLong { ring, len, max: self.max_len() },
-            Refused::Corrupt(what) => TrySendError::Fault(self.link.corrupt(what)),
+            Refused::Corrupt(damage) => TrySendError::Fault(self.link.corrupt(damage)),
         }
     }
 
@@ -642,8 +646,8 @@ impl Sender {
             Stop::Refused(Refused::TooLong) => {
                 SendTimeoutError::TooLong { ring, len, max: self.max_len() }
             }
-            Stop::Refused(Refused::Corrupt(what)) => {
-                SendTimeoutError::Fault(self.link.corrupt(what))
+            Stop::Refused(Refused::Corrupt(damage)) => {
+                SendTimeoutError::Fault(self.link.corrupt(damage))
             }
             Stop::Fault(fault) => SendTimeoutError::Fault(fault),
         }
@@ -845,17 +849,17 @@ impl Receiver {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
         match self.try_take() {
-            Ok(held) => Ok(Message { held, receiver: self }),
+            Ok(()) => Ok(Message { receiver: self }),
             Err(error) => Err(error),
         }
     }
 
     #[inline]
-    fn try_take(&mut self) -> Result<Held, TryRecvError> {
+    fn try_take(&mut self) -> Result<(), TryRecvError> {
         self.link.usable()?;
         match self.ring.try_take() {
-            Ok(Some(held)) => Ok(held),
-            Ok(None) => self.empty(),
+            Ok(true) => Ok(()),
+            Ok(false) => self.empty(),
             Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
         }
     }
@@ -870,7 +874,7 @@ impl Receiver {
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
         match self.take_until(Deadline::NEVER) {
-            Ok(held) => Ok(Message { held, receiver: self }),
+            Ok(()) => Ok(Message { receiver: self }),
             Err(error) => Err(never_timed_out_recv(error)),
         }
     }
@@ -881,8 +885,8 @@ impl Receiver {
     ///
     /// As [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`] after at least one try.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, RecvTimeoutError> {
-        let held = self.take_until(Deadline::after(timeout))?;
-        Ok(Message { held, receiver: self })
+        self.take_until(Deadline::after(timeout))?;
+        Ok(Message { receiver: self })
     }
 
     /// The next message, waiting for it until `deadline` at most. A deadline in the past is one try.
@@ -891,24 +895,27 @@ impl Receiver {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_>, RecvTimeoutError> {
-        let held = self.take_until(Deadline::at(deadline))?;
-        Ok(Message { held, receiver: self })
+        self.take_until(Deadline::at(deadline))?;
+        Ok(Message { receiver: self })
     }
 
     #[inline]
-    fn take_until(&mut self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
+    fn take_until(&mut self, deadline: Deadline) -> Result<(), RecvTimeoutError> {
         self.link.usable()?;
         match self.ring.take_soon(self.link.wait.looks()) {
-            Ok(Some(held)) => Ok(held),
-            Ok(None) => self.take_slow(deadline),
+            Ok(true) => Ok(()),
+            Ok(false) => self.take_slow(deadline),
             Err(refused) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),
         }
     }
 
     #[cold]
-    fn take_slow(&mut self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
-        match blocking::until(self, deadline, |this| this.ring.try_take()) {
-            Ok(held) => Ok(held),
+    fn take_slow(&mut self, deadline: Deadline) -> Result<(), RecvTimeoutError> {
+        let taken = blocking::until(self, deadline, |this| {
+            this.ring.try_take().map(|took| took.then_some(()))
+        });
+        match taken {
+            Ok(()) => Ok(()),
             Err(Stop::TimedOut) => {
                 Err(RecvTimeoutError::Timeout { ring: self.link.name().clone() })
             }
@@ -923,15 +930,15 @@ impl Receiver {
 
     /// Nothing is committed: is that all there will be?
     #[cold]
-    fn empty(&mut self) -> Result<Held, TryRecvError> {
+    fn empty(&mut self) -> Result<(), TryRecvError> {
         let probe = self.link.probe_due();
         if !self.link.gone(probe)? {
             return Err(TryRecvError::Empty);
         }
         // What was committed before the end is seen with the end.
         match self.ring.try_take() {
-            Ok(Some(held)) => Ok(held),
-            Ok(None) => {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 self.link.report_end();
                 Err(TryRecvError::Disconnected { ring: self.link.name().clone() })
             }
@@ -1023,11 +1030,7 @@ impl Receiver {
 
     #[cold]
     fn corrupt(&mut self, refused: Refused) -> Fault {
-        self.link.corrupt(match refused {
-            Refused::Corrupt(what) => what,
-            // The consumer answers nothing else.
-            Refused::Full | Refused::TooLong => "its cursors",
-        })
+        self.link.corrupt(damage(refused))
     }
 }
 
@@ -1045,7 +1048,6 @@ impl Drop for Receiver {
 /// [`redelivered`](Self::redelivered).
 #[derive(Debug)]
 pub struct Message<'a> {
-    held: Held,
     receiver: &'a mut Receiver,
 }
 
@@ -1053,29 +1055,29 @@ impl Message<'_> {
     /// Bytes of payload.
     #[inline]
     pub fn len(&self) -> usize {
-        self.held.len() as usize
+        self.receiver.ring.len()
     }
 
     /// Whether it has no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.held.len() == 0
+        self.len() == 0
     }
 
     /// Where it stands in the stream, in bytes since the ring was made: grows from message to message, and is the same each
     /// time a message is delivered, so it tells a duplicate.
     pub fn position(&self) -> u64 {
-        self.held.position()
+        self.receiver.ring.position()
     }
 
     /// Whether it was handed out before: to a receiver that died, panicked, forgot it or gave it back.
     pub fn redelivered(&self) -> bool {
-        self.held.attempts > 1
+        self.receiver.ring.attempts() > 1
     }
 
     /// How often it has been handed out, this time included.
     pub fn attempts(&self) -> u32 {
-        self.held.attempts
+        self.receiver.ring.attempts()
     }
 
     /// Its bytes, copied. A peer that breaks the protocol could change them in the ring while they are copied; what is
@@ -1093,7 +1095,7 @@ impl Message<'_> {
         }
         // SAFETY: `MaybeUninit<u8>` is laid out as `u8`, and `read` writes only bytes.
         let to = unsafe { &mut *(core::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
-        self.receiver.ring.read(&self.held, to).len()
+        self.receiver.ring.read(to).len()
     }
 
     fn append_to(&self, to: &mut Vec<u8>) {
@@ -1102,7 +1104,7 @@ impl Message<'_> {
         }
         let before = to.len();
         to.reserve(self.len());
-        let read = self.receiver.ring.read(&self.held, to.spare_capacity_mut()).len();
+        let read = self.receiver.ring.read(to.spare_capacity_mut()).len();
         // SAFETY: `read` bytes behind `before` were just written.
         unsafe { to.set_len(before + read) };
     }
@@ -1121,7 +1123,7 @@ impl Message<'_> {
 
     fn hand_back(&mut self) {
         if self.receiver.link.usable().is_ok() {
-            self.receiver.ring.give_back(self.held);
+            self.receiver.ring.give_back();
         }
     }
 
@@ -1136,7 +1138,7 @@ impl Message<'_> {
         if self.receiver.link.usable().is_err() {
             return &[];
         }
-        let address = self.receiver.ring.view().address(self.held.payload());
+        let address = self.receiver.ring.view().address(self.receiver.ring.payload());
         // SAFETY: the header was validated, so `len` bytes from the payload on lie within the ring; nobody writes them by
         // the caller's promise, and this receiver does not release them before the message is dropped.
         unsafe { core::slice::from_raw_parts(address, self.len()) }
@@ -1152,7 +1154,7 @@ impl Drop for Message<'_> {
         if std::thread::panicking() {
             return self.hand_back();
         }
-        self.receiver.ring.release(self.held);
+        self.receiver.ring.release();
         self.receiver.link.notify();
     }
 }

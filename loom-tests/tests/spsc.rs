@@ -41,13 +41,14 @@ fn send(tx: &mut Producer, message: &[u8]) {
 fn receive(rx: &mut Consumer) -> (Vec<u8>, u64, u32) {
     loop {
         match rx.try_take() {
-            Ok(Some(held)) => {
-                let mut bytes = vec![MaybeUninit::uninit(); held.len() as usize];
-                let bytes = rx.read(&held, &mut bytes).to_vec();
-                rx.release(held);
-                return (bytes, held.position(), held.attempts);
+            Ok(true) => {
+                let mut bytes = vec![MaybeUninit::uninit(); rx.len()];
+                let bytes = rx.read(&mut bytes).to_vec();
+                let (position, attempts) = (rx.position(), rx.attempts());
+                rx.release();
+                return (bytes, position, attempts);
             }
-            Ok(None) => loom::thread::yield_now(),
+            Ok(false) => loom::thread::yield_now(),
             Err(refused) => panic!("{refused:?}"),
         }
     }

@@ -12,6 +12,40 @@ pub enum Refused {
     Full,
     /// The message is longer than any that is sure to fit.
     TooLong,
-    /// The ring holds what no honest peer can have written; says what.
-    Corrupt(&'static str),
+    /// The ring holds what no honest peer can have written.
+    Corrupt(Damage),
+}
+
+/// What no honest peer can have written. A byte, so that a refusal travels in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A cursor that is not a multiple of the line.
+    Unaligned,
+    /// `acked` further from `head` than the ring is long.
+    Acked,
+    /// `tail` further from the receiver's cursors than the ring is long.
+    Tail,
+    /// `head` ran backwards, or past what was sent.
+    Head,
+    /// A record's header.
+    Header,
+    /// A record that reaches beyond the free space.
+    Overrun,
+    /// An index that leads the records.
+    Index,
+}
+
+impl Damage {
+    /// The part that is wrong, for a sentence.
+    pub fn what(self) -> &'static str {
+        match self {
+            Damage::Unaligned => "cursor, which is not on a line,",
+            Damage::Acked => "acked cursor",
+            Damage::Tail => "tail cursor",
+            Damage::Head => "head cursor",
+            Damage::Header => "record header",
+            Damage::Overrun => "last record, which reaches beyond the free space,",
+            Damage::Index => "tail cursor, which leads the records,",
+        }
+    }
 }

@@ -42,7 +42,7 @@
 
 use core::mem::MaybeUninit;
 
-use super::Refused;
+use super::{Damage, Refused};
 use crate::layout::control::{
     ACKED, ATTEMPTS, HEAD, LOST, RECEIVED, RECEIVED_BYTES, REDELIVERED, SENT, SENT_BYTES, TAIL,
     TAKEN,
@@ -123,15 +123,14 @@ impl Producer {
         // A3 Acquire: pairs with the receiver's Release of `acked`.
         let acked = view.word(ACKED).load(Acquire);
         if (head | tail | acked) % LINE != 0 {
-            return Err(Refused::Corrupt("a cursor is not on a line"));
+            return Err(Refused::Corrupt(Damage::Unaligned));
         }
-        let acked =
-            ahead(acked, head, capacity).ok_or(Refused::Corrupt("acked is not within the ring"))?;
+        let acked = ahead(acked, head, capacity).ok_or(Refused::Corrupt(Damage::Acked))?;
         // `tail` may lag behind `head` by the operation that its writer died in, and by no more.
         let indexed = match ahead(tail, head, capacity) {
             Some(distance) => distance,
             None if ahead(head, tail, capacity).is_some() => 0,
-            None => return Err(Refused::Corrupt("tail is not within the ring")),
+            None => return Err(Refused::Corrupt(Damage::Tail)),
         };
         let mut walked = acked.max(indexed);
         while walked < capacity {
@@ -145,16 +144,16 @@ impl Producer {
                 match ahead(acked, head, capacity) {
                     Some(acked) if acked > walked && acked % LINE == 0 => walked = acked,
                     Some(_) => break,
-                    None => return Err(Refused::Corrupt("acked is not within the ring")),
+                    None => return Err(Refused::Corrupt(Damage::Acked)),
                 }
             } else {
                 let found =
-                    Record::parse(word, at, ring).ok_or(Refused::Corrupt("a record's header"))?;
+                    Record::parse(word, at, ring).ok_or(Refused::Corrupt(Damage::Header))?;
                 walked += found.span();
             }
         }
         if walked > capacity {
-            return Err(Refused::Corrupt("a record reaches beyond the free space"));
+            return Err(Refused::Corrupt(Damage::Overrun));
         }
         let tail = head.wrapping_add(walked);
         // Whatever the predecessor left in the free lines is scrubbed before the first commit that could expose it (C1).
@@ -217,7 +216,7 @@ impl Producer {
         let unread = self.tail.wrapping_sub(self.head);
         match ahead(head, self.head, unread) {
             Some(_) if head % LINE == 0 => self.head = head,
-            _ => return Err(Refused::Corrupt("head ran backwards or past what was sent")),
+            _ => return Err(Refused::Corrupt(Damage::Head)),
         }
         if end.wrapping_sub(head) > self.ring.capacity() { Err(Refused::Full) } else { Ok(()) }
     }
@@ -415,6 +414,7 @@ pub struct Consumer {
     taken: u64,
     /// Shadow of `attempts`.
     attempts: u64,
+    held: Held,
     at_most_once: bool,
     received: u64,
     received_bytes: u64,
@@ -422,40 +422,17 @@ pub struct Consumer {
     redelivered: u64,
 }
 
-/// A message that was handed out and not released.
-#[derive(Clone, Copy, Debug)]
+/// The message in hand: handed out and not released. There is one at a time, at the consumer's position.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
-    start: u64,
-    len: u64,
-    /// Bytes from `start` to the payload.
-    payload: u64,
-    /// How often it has been handed out, this time included.
-    pub attempts: u32,
-}
-
-impl Held {
-    /// Position of the record: the same whenever it is delivered.
-    #[inline]
-    pub fn position(&self) -> u64 {
-        self.start
-    }
-
-    /// Bytes of payload.
-    #[inline]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
     /// Position of the payload.
-    #[inline]
-    pub fn payload(&self) -> u64 {
-        self.start.wrapping_add(self.payload)
-    }
-
-    #[inline]
-    fn end(&self) -> u64 {
-        self.start.wrapping_add(Geometry::span(self.len, self.payload))
-    }
+    payload: u64,
+    /// Bytes of payload.
+    len: u64,
+    /// Position of the first line behind the record.
+    end: u64,
+    /// How often it has been handed out, this time included.
+    attempts: u32,
 }
 
 impl Consumer {
@@ -477,10 +454,10 @@ impl Consumer {
         let taken = view.word(TAKEN).load(Relaxed);
         let attempts = view.word(ATTEMPTS).load(Relaxed);
         if (pos | reset | taken) % LINE != 0 {
-            return Err(Refused::Corrupt("a cursor is not on a line"));
+            return Err(Refused::Corrupt(Damage::Unaligned));
         }
-        let unfinished = ahead(pos, reset, ring.capacity())
-            .ok_or(Refused::Corrupt("acked is not within the ring"))?;
+        let unfinished =
+            ahead(pos, reset, ring.capacity()).ok_or(Refused::Corrupt(Damage::Acked))?;
         for line in (0..unfinished).step_by(LINE as usize) {
             // B3 Release: after B1's `acked`, as R2.
             view.line(reset.wrapping_add(line)).store(EMPTY, Release);
@@ -505,6 +482,7 @@ impl Consumer {
             tail: pos,
             taken,
             attempts,
+            held: Held::default(),
             at_most_once,
             received,
             received_bytes,
@@ -513,33 +491,37 @@ impl Consumer {
         })
     }
 
-    /// The next message, if one is committed. It stays the next one until it is released.
+    /// Takes the next message in hand, if one is committed; answers whether. It stays the next one until it is released.
     ///
     /// # Errors
     ///
     /// `Corrupt` when the sender wrote what no sender writes.
     #[inline]
-    pub fn try_take(&mut self) -> Result<Option<Held>, Refused> {
+    pub fn try_take(&mut self) -> Result<bool, Refused> {
         loop {
-            let Some(word) = self.poll()? else { return Ok(None) };
+            let word = self.poll()?;
+            if word == EMPTY {
+                return Ok(false);
+            }
             match Record::parse(word, self.pos, self.ring) {
                 Some(Record::Message { len, payload }) => {
-                    let held = Held { start: self.pos, len, payload, attempts: 1 };
-                    let end = held.end();
+                    let end = self.pos.wrapping_add(Geometry::span(len, payload));
+                    self.held =
+                        Held { payload: self.pos.wrapping_add(payload), len, end, attempts: 1 };
                     if self.taken != self.pos {
-                        match self.take_again(held) {
-                            Some(held) => return Ok(Some(held)),
-                            None => continue,
+                        match self.take_again() {
+                            true => return Ok(true),
+                            false => continue,
                         }
                     }
                     self.taken = end;
                     // T1 Relaxed: only a successor of our role reads it, and the lock orders that. C4.
                     self.view.word(TAKEN).store(end, Relaxed);
-                    return Ok(Some(held));
+                    return Ok(true);
                 }
                 // At most once a call: a pad ends at the end of the memory, and a pad at offset 0 is not valid.
                 Some(Record::Pad { span }) => self.skip_pad(span),
-                None => return Err(Refused::Corrupt("a record's header")),
+                None => return Err(Refused::Corrupt(Damage::Header)),
             }
         }
     }
@@ -554,15 +536,19 @@ impl Consumer {
     ///
     /// As [`try_take`](Self::try_take).
     #[inline]
-    pub fn take_soon(&mut self, looks: u32) -> Result<Option<Held>, Refused> {
-        if self.pos == self.tail {
+    pub fn take_soon(&mut self, looks: u32) -> Result<bool, Refused> {
+        if self.pos == self.tail && looks != 0 {
             (0..LOOK_AWAY).for_each(|_| sync::spin_loop());
             self.refresh_tail()?;
             if self.pos == self.tail {
-                // R0 Acquire: as in `poll`, which looks again.
-                let looks =
-                    (0..looks).take_while(|_| self.view.line(self.pos).load(Acquire) == EMPTY);
-                looks.for_each(|_| sync::spin_loop());
+                let line = self.view.line(self.pos);
+                for _ in 0..looks {
+                    // R0 Acquire: as in `poll`, which looks again.
+                    if line.load(Acquire) != EMPTY {
+                        break;
+                    }
+                    sync::spin_loop();
+                }
             }
         }
         self.try_take()
@@ -574,27 +560,27 @@ impl Consumer {
     ///
     /// `Corrupt`.
     pub fn has_message(&mut self) -> Result<bool, Refused> {
-        Ok(self.poll()?.is_some())
+        Ok(self.poll()? != EMPTY)
     }
 
-    /// The header at the position, or `None` when there is none yet.
+    /// The header at the position, or [`EMPTY`] when there is none yet.
     #[inline]
-    fn poll(&mut self) -> Result<Option<u64>, Refused> {
+    fn poll(&mut self) -> Result<u64, Refused> {
         if self.pos == self.tail {
             // R0 Acquire: pairs with S3. Nothing of ours is unreleased here, so this line is not one of our own.
             let word = self.view.line(self.pos).load(Acquire);
             if word != EMPTY {
-                return Ok(Some(word));
+                return Ok(word);
             }
             self.refresh_tail()?;
             if self.pos == self.tail {
-                return Ok(None);
+                return Ok(EMPTY);
             }
         }
         // Relaxed: it lies before an index that was loaded with Acquire (R0').
         match self.view.line(self.pos).load(Relaxed) {
-            EMPTY => Err(Refused::Corrupt("the index leads the records")),
-            word => Ok(Some(word)),
+            EMPTY => Err(Refused::Corrupt(Damage::Index)),
+            word => Ok(word),
         }
     }
 
@@ -609,31 +595,33 @@ impl Consumer {
         // It lags behind a record that was taken in-band, by one operation at most.
         match ahead(self.pos, tail, self.ring.capacity()) {
             Some(_) => Ok(()),
-            None => Err(Refused::Corrupt("tail is not within the ring")),
+            None => Err(Refused::Corrupt(Damage::Tail)),
         }
     }
 
-    /// A message that was handed out before and not released: by a predecessor that died, or given back.
+    /// The message in hand was handed out before and not released: to a predecessor that died, or given back. Answers
+    /// whether it is to be handed out again.
     #[cold]
-    fn take_again(&mut self, mut held: Held) -> Option<Held> {
+    fn take_again(&mut self) -> bool {
+        let end = self.held.end;
         if self.at_most_once && self.attempts == 0 {
             // Counted before it is released: a death in between counts it twice rather than never (C6).
             self.lost = self.lost.wrapping_add(1);
             self.view.count(LOST, self.lost);
-            self.taken = held.end();
-            self.release_to(held.end(), held.end());
-            return None;
+            self.taken = end;
+            self.release_to(end, end);
+            return false;
         }
         self.attempts = self.attempts.saturating_add(1);
         // T2 Relaxed: as T1. At most once, a message that was given back is again one that a death loses.
         self.view.word(ATTEMPTS).store(if self.at_most_once { 0 } else { self.attempts }, Relaxed);
-        self.taken = held.end();
+        self.taken = end;
         // T1 Relaxed: see `try_take`.
-        self.view.word(TAKEN).store(self.taken, Relaxed);
+        self.view.word(TAKEN).store(end, Relaxed);
         self.redelivered = self.redelivered.wrapping_add(1);
         self.view.count(REDELIVERED, self.redelivered);
-        held.attempts = u32::try_from(self.attempts).unwrap_or(u32::MAX).saturating_add(1);
-        Some(held)
+        self.held.attempts = u32::try_from(self.attempts).unwrap_or(u32::MAX).saturating_add(1);
+        true
     }
 
     /// A pad goes as soon as it is seen: the record behind it was committed with it (I4).
@@ -646,24 +634,48 @@ impl Consumer {
         self.release_to(end, self.pos.wrapping_add(LINE));
     }
 
-    /// Loads the payload of a message in hand; answers the bytes, at most `to.len()` of them.
+    /// Bytes of payload of the message in hand.
     #[inline]
-    pub fn read<'a>(&self, held: &Held, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
-        let len = to.len().min(held.len as usize);
-        self.view.read(held.payload(), &mut to[..len])
+    pub fn len(&self) -> usize {
+        self.held.len as usize
+    }
+
+    /// Where its payload lies.
+    #[inline]
+    pub fn payload(&self) -> u64 {
+        self.held.payload
+    }
+
+    /// How often it has been handed out, this time included.
+    #[inline]
+    pub fn attempts(&self) -> u32 {
+        self.held.attempts
+    }
+
+    /// Where the message in hand stands in the stream: the same whenever it is delivered.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.pos
+    }
+
+    /// Loads the payload of the message in hand; answers the bytes, at most `to.len()` of them.
+    #[inline]
+    pub fn read<'a>(&self, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        let len = to.len().min(self.len());
+        self.view.read(self.held.payload, &mut to[..len])
     }
 
     /// Releases the message in hand: it is not delivered again, and its lines may be overwritten.
     #[inline]
-    pub fn release(&mut self, held: Held) {
-        let end = held.end();
+    pub fn release(&mut self) {
+        let Held { len, end, .. } = self.held;
         if self.attempts != 0 {
             self.attempts = 0;
             // Relaxed: as T2. Before R1: a death in between hands the message out once more, marked by `taken`.
             self.view.word(ATTEMPTS).store(0, Relaxed);
         }
         self.received = self.received.wrapping_add(1);
-        self.received_bytes = self.received_bytes.wrapping_add(held.len);
+        self.received_bytes = self.received_bytes.wrapping_add(len);
         self.release_to(end, end);
         self.view.count(RECEIVED, self.received);
         self.view.count(RECEIVED_BYTES, self.received_bytes);
@@ -691,10 +703,10 @@ impl Consumer {
     }
 
     /// Gives the message in hand back: it is the next one again, marked as handed out before.
-    pub fn give_back(&mut self, held: Held) {
+    pub fn give_back(&mut self) {
         if self.at_most_once {
             // The owner is alive and says so: this is not a loss. `attempts` marks it.
-            self.attempts = u64::from(held.attempts);
+            self.attempts = u64::from(self.held.attempts);
             // T2 Relaxed: as T1.
             self.view.word(ATTEMPTS).store(self.attempts, Relaxed);
         }
