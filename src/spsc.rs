@@ -134,6 +134,10 @@ fn never_timed_out_recv(error: RecvTimeoutError) -> RecvError {
     }
 }
 
+/// A sender on a full ring waits so many times as long for a stretch as a receiver looks for one message: some tens of
+/// microseconds, in which a receiver that is at work frees it.
+const STRETCH_LOOKS: u32 = 8;
+
 fn os_error(name: &RingName, doing: &'static str, source: std::io::Error) -> OpenError {
     OpenError::Os { ring: name.clone(), doing, source }
 }
@@ -484,7 +488,7 @@ impl Sender {
 
     /// Before the slow path: perhaps the receiver is just making room.
     fn wait_for_stretch(&mut self) -> Result<(), Fault> {
-        match self.ring.wait_for_stretch(self.link.wait.looks()) {
+        match self.ring.wait_for_stretch(self.link.wait.looks() * STRETCH_LOOKS) {
             Err(Refused::Corrupt(damage)) => Err(self.link.corrupt(damage)),
             _ => Ok(()),
         }

@@ -221,23 +221,23 @@ impl Producer {
         if end.wrapping_sub(head) > self.ring.capacity() { Err(Refused::Full) } else { Ok(()) }
     }
 
-    /// Waits up to `looks` looks for an eighth of the ring to come free; for a caller whose claim found it full.
+    /// Waits a moment, at most twice `pauses` pauses, for an eighth of the ring to come free; for a caller whose claim found
+    /// it full.
     ///
-    /// A sender that takes each line as it comes free shares the receiver's cursor line with it for every message; one that
-    /// waits for a stretch reads it once for all of them. It takes what there is in the end, so nobody waits for space that
-    /// will not come.
+    /// A sender that takes each line as it comes free, or looks for it all the time, takes the receiver's cursor line away
+    /// from it for every message, and that line then sets the pace of both. So it looks less and less often, and goes on
+    /// with a whole stretch. It takes what there is in the end: nobody waits for space that will not come.
     ///
     /// # Errors
     ///
     /// `Corrupt`.
     #[cold]
-    pub fn wait_for_stretch(&mut self, looks: u32) -> Result<(), Refused> {
+    pub fn wait_for_stretch(&mut self, pauses: u32) -> Result<(), Refused> {
         let enough = self.ring.capacity() - self.ring.capacity() / STRETCH;
-        for _ in 0..looks {
-            if self.unreleased()? <= enough {
-                break;
-            }
-            sync::spin_loop();
+        let mut pause = 1;
+        while pause <= pauses && self.unreleased()? > enough {
+            (0..pause).for_each(|_| sync::spin_loop());
+            pause *= 2;
         }
         Ok(())
     }
