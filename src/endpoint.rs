@@ -754,11 +754,12 @@ mod tests {
         let mut random = 1u32;
         for _ in 0..50 {
             let (mut ready, mut tell) = std::os::unix::net::UnixStream::pair().unwrap();
-            let child = Child::start(|| {
+            let name = &name;
+            let child = Child::start(move || {
                 io::Write::write_all(&mut tell, b"!").unwrap();
                 loop {
-                    drop(create(&name, Role::Sender, &Options::new().capacity(1 << 20)));
-                    let _ = fs::remove_file(&name);
+                    drop(create(name, Role::Sender, &Options::new().capacity(1 << 20)));
+                    let _ = fs::remove_file(name);
                 }
             });
             io::Read::read_exact(&mut ready, &mut [0]).unwrap();
@@ -768,8 +769,8 @@ mod tests {
                 std::hint::spin_loop();
             }
             child.kill();
-            match open(&name, Role::Sender) {
-                Ok(_) => fs::remove_file(&name).unwrap(),
+            match open(name, Role::Sender) {
+                Ok(_) => fs::remove_file(name).unwrap(),
                 Err(error) => assert!(error.is_not_found(), "{error}"),
             }
             assert_eq!(dir.count(), 0);
@@ -957,7 +958,8 @@ mod tests {
         let (mut ready, tell) = UnixStream::pair().unwrap();
         let (end_of_test, mut keep_alive) = UnixStream::pair().unwrap();
         let names: Vec<_> = (0..RINGS).map(|ring| dir.name(&format!("ticks-{ring}"))).collect();
-        let parent = Child::start(|| {
+        let rings = names.clone();
+        let parent = Child::start(move || {
             let opened = AtomicU64::new(0);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -973,7 +975,7 @@ mod tests {
                     }
                 });
                 let mut held = Vec::new();
-                for name in &names {
+                for name in &rings {
                     let options = Options::new().capacity(4096);
                     drop(create(name, Role::Receiver, &options).unwrap());
                     held.push(open(name, Role::Sender).unwrap());

@@ -445,9 +445,10 @@ mod tests {
         let name = dir.name("ticks");
         let _receiver = create(&name, Role::Receiver, &Options::new());
         let (mut ready, mut tell) = std::os::unix::net::UnixStream::pair().unwrap();
-        let child = Child::start(|| {
+        let ring = name.clone();
+        let child = Child::start(move || {
             let options = Options::new();
-            let sender = Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap();
+            let sender = Endpoint::open(&ring, Kind::Spsc, Role::Sender, &options).unwrap();
             put(&sender, control::SENDER_SEAT.offset(), 1 << 2 | 1);
             put(&sender, control::SENDER_PID.offset(), std::process::id().into());
             tell.write_all(b"!").unwrap();

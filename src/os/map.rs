@@ -239,11 +239,12 @@ mod tests {
         let probe = file(dir.path()).unwrap();
         let (mut ready, mut tell) = UnixStream::pair().unwrap();
         let (mut end_of_test, mut keep_alive) = UnixStream::pair().unwrap();
-        let parent = Child::start(|| {
+        let folder = dir.path().to_owned();
+        let parent = Child::start(move || {
             fork::arm().unwrap();
             let mut opened = 0;
             let held = Held::open(|| {
-                let file = file(dir.path())?;
+                let file = file(&folder)?;
                 opened += 1;
                 if opened == 1 {
                     // Open, and not yet known to be closed in children.

@@ -162,8 +162,16 @@ pub(crate) fn mount_small_tmpfs(path: &Path, bytes: usize) -> io::Result<()> {
     // SAFETY: unshare takes flags and touches no memory of ours.
     let alone = check(unsafe { libc::unshare(libc::CLONE_NEWNS) });
     if alone.is_err() {
+        // SAFETY: geteuid takes nothing and cannot fail, and getegid likewise.
+        let uid = unsafe { libc::geteuid() };
+        // SAFETY: as above.
+        let gid = unsafe { libc::getegid() };
         // SAFETY: as above; with a user namespace of our own we may mount.
         check(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })?;
+        // Without a number there, we could own no file.
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
     }
     let (none, root, tmpfs) = (c"none", c"/", c"tmpfs");
     // SAFETY: all strings end in NUL and live during the call; no data is passed.
