@@ -856,6 +856,70 @@ mod tests {
         });
     }
 
+    /// Opens, with something happening between the reading and the locking.
+    fn open_while(
+        name: &str,
+        role: Role,
+        mut happens: impl FnMut(),
+    ) -> Result<Endpoint, OpenError> {
+        let place = shm::place(name)?;
+        arm(&place)?;
+        let happens = std::cell::RefCell::new(&mut happens);
+        super::open(&place, Kind::Spsc, role, &Options::new(), |_| {
+            (happens.borrow_mut())();
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_ring_replaced_while_it_is_opened_is_not_the_one_that_is_opened() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        let mut new = None;
+        let opened = open_while(&name, Role::Receiver, || {
+            if new.is_none() {
+                fs::remove_file(&name).unwrap();
+                new = Some(create(&name, Role::Sender, &Options::new()).unwrap());
+            }
+        });
+        let (opened, new) = (opened.unwrap(), new.unwrap());
+        assert_eq!(opened.header.uuid, new.header.uuid);
+        assert!(new.peer_holds_lock().unwrap());
+    }
+
+    #[test]
+    fn a_seat_taken_on_a_ring_that_was_replaced_does_not_matter() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let old = create(&name, Role::Receiver, &Options::new()).unwrap();
+        let mut new = None;
+        let opened = open_while(&name, Role::Receiver, || {
+            if new.is_none() {
+                fs::remove_file(&name).unwrap();
+                new = Some(create(&name, Role::Sender, &Options::new()).unwrap());
+            }
+        });
+        let opened = opened.unwrap();
+        assert_eq!(opened.header.uuid, new.unwrap().header.uuid);
+        assert_ne!(opened.header.uuid, old.header.uuid);
+    }
+
+    #[test]
+    fn a_ring_that_is_replaced_again_and_again_is_not_found() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        let mut times = 0;
+        let error = open_while(&name, Role::Receiver, || {
+            times += 1;
+            fs::remove_file(&name).unwrap();
+            make(&name);
+        });
+        assert!(error.unwrap_err().is_not_found());
+        assert_eq!(times, 1 + RETRIES);
+    }
+
     #[test]
     fn opening_against_unlinking_never_ends_on_a_ring_without_a_name() {
         let dir = testing::dir();

@@ -849,6 +849,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_planted_after_the_look_is_neither_followed_nor_waited_for() {
+        let dir = testing::dir();
+        let (real, link, pipe) =
+            (dir.path().join("real"), dir.path().join("link"), dir.path().join("pipe"));
+        fs::write(&real, "").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        testing::mkfifo(&pipe);
+        for write in [false, true] {
+            let error = open_options(write).open(&link).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+            // Without O_NONBLOCK this waits for a writer for ever.
+            let opened = open_options(write).open(&pipe).unwrap();
+            let place = place_at(dir.path());
+            assert!(examine(&place, Accept::default(), &opened).unwrap_err().is_not_a_ring());
+        }
+    }
+
+    #[test]
     fn the_limit_on_file_sizes_is_an_error_and_not_a_signal() {
         let dir = testing::forking_dir();
         let place = place_at(dir.path());
