@@ -41,7 +41,7 @@ pub(super) unsafe fn store(shared: *mut u8, private: *const u8, len: usize) {
     }
     while at + 8 <= len {
         // SAFETY: `at + 8 <= len`, readable by contract; unaligned reads of bytes are always values.
-        let word = unsafe { private.add(at).cast::<u64>().read_unaligned() };
+        let word = unsafe { private.wrapping_add(at).cast::<u64>().read_unaligned() };
         // SAFETY: by C1 the word at `at` is mapped, aligned and atomic to everybody.
         unsafe { word_at(shared, at) }.store(word, Relaxed);
         at += 8;
@@ -49,7 +49,7 @@ pub(super) unsafe fn store(shared: *mut u8, private: *const u8, len: usize) {
     if at < len {
         let mut last = [0u8; 8];
         // SAFETY: fewer than 8 bytes remain, all readable by contract; `last` is ours.
-        unsafe { core::ptr::copy_nonoverlapping(private.add(at), last.as_mut_ptr(), len - at) };
+        unsafe { core::ptr::copy_nonoverlapping(private.wrapping_add(at), last.as_mut_ptr(), len - at) };
         // SAFETY: by C1, which covers the word that holds the last byte.
         unsafe { word_at(shared, at) }.store(u64::from_ne_bytes(last), Relaxed);
     }
@@ -75,14 +75,14 @@ pub(super) unsafe fn load(private: *mut u8, shared: *const u8, len: usize) {
         // SAFETY: by C1 the word at `at` is mapped, aligned and atomic to everybody.
         let word = unsafe { word_at(shared.cast_mut(), at) }.load(Relaxed);
         // SAFETY: `at + 8 <= len`, writable by contract.
-        unsafe { private.add(at).cast::<u64>().write_unaligned(word) };
+        unsafe { private.wrapping_add(at).cast::<u64>().write_unaligned(word) };
         at += 8;
     }
     if at < len {
         // SAFETY: by C1, which covers the word that holds the last byte.
         let last = unsafe { word_at(shared.cast_mut(), at) }.load(Relaxed).to_ne_bytes();
         // SAFETY: fewer than 8 bytes remain, all writable by contract.
-        unsafe { core::ptr::copy_nonoverlapping(last.as_ptr(), private.add(at), len - at) };
+        unsafe { core::ptr::copy_nonoverlapping(last.as_ptr(), private.wrapping_add(at), len - at) };
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
                 let mut shared = vec![u64::MAX; 128];
                 let base = shared.as_mut_ptr().cast::<u8>();
                 // SAFETY: 128 aligned words hold 777 bytes; the source has 1024.
-                unsafe { store(base, source.as_ptr().add(skew), len) };
+                unsafe { store(base, source[skew..].as_ptr(), len) };
                 let mut back = vec![0u8; len];
                 // SAFETY: as above; `back` has `len` bytes.
                 unsafe { load(back.as_mut_ptr(), base, len) };

@@ -179,9 +179,24 @@ impl LightFence {
     pub fn run(self) {
         match self {
             Self::Compiler => compiler_fence(super::Ordering::SeqCst),
-            Self::Full => fence(super::Ordering::SeqCst),
+            Self::Full => full_fence(),
         }
     }
+}
+
+/// `fence(SeqCst)`, as cheaply as the processor has it.
+///
+/// On x86-64 the compiler makes `mfence` of it up to Rust 1.85 at least, which costs 8 times a locked instruction.
+#[inline(always)]
+fn full_fence() {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: ORs 0 into a word of the red zone, which changes no value; a locked instruction orders all loads and stores
+    // around it, and `asm!` without `nomem` holds the compiler.
+    unsafe {
+        core::arch::asm!("lock or dword ptr [rsp - 64], 0", options(nostack));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fence(super::Ordering::SeqCst);
 }
 
 /// The sleeper's side of [`LightFence`]. `asymmetric` says that the other side uses `LightFence::Compiler`. Answers
