@@ -49,7 +49,9 @@ pub(super) unsafe fn store(shared: *mut u8, private: *const u8, len: usize) {
     if at < len {
         let mut last = [0u8; 8];
         // SAFETY: fewer than 8 bytes remain, all readable by contract; `last` is ours.
-        unsafe { core::ptr::copy_nonoverlapping(private.wrapping_add(at), last.as_mut_ptr(), len - at) };
+        unsafe {
+            core::ptr::copy_nonoverlapping(private.wrapping_add(at), last.as_mut_ptr(), len - at)
+        };
         // SAFETY: by C1, which covers the word that holds the last byte.
         unsafe { word_at(shared, at) }.store(u64::from_ne_bytes(last), Relaxed);
     }
@@ -82,7 +84,9 @@ pub(super) unsafe fn load(private: *mut u8, shared: *const u8, len: usize) {
         // SAFETY: by C1, which covers the word that holds the last byte.
         let last = unsafe { word_at(shared.cast_mut(), at) }.load(Relaxed).to_ne_bytes();
         // SAFETY: fewer than 8 bytes remain, all writable by contract.
-        unsafe { core::ptr::copy_nonoverlapping(last.as_ptr(), private.wrapping_add(at), len - at) };
+        unsafe {
+            core::ptr::copy_nonoverlapping(last.as_ptr(), private.wrapping_add(at), len - at)
+        };
     }
 }
 

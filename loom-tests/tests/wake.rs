@@ -1,0 +1,59 @@
+//! Sleeping and waking: no wake-up is lost between one sleeper and one waker, and none at the end of a stream.
+//!
+//! A sleep of the model has no slices, so a lost wake-up is a deadlock, which loom reports.
+#![cfg(loom)]
+
+use loom::thread;
+use quoit::{Options, Wait, spsc};
+use quoit_loom_tests::{Outcomes, explore};
+
+/// W1, W2: a sleeping receiver gets what is sent, and then the end (Q3).
+#[test]
+fn a_receiver_that_sleeps_is_woken_by_each_message_and_by_the_end() {
+    explore("channel: empty waits and the end of the stream", 100, || {
+        let (mut tx, mut rx) =
+            spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        tx.set_wait(Wait::Block);
+        rx.set_wait(Wait::Block);
+        let sender = thread::spawn(move || {
+            for n in 0..2u8 {
+                tx.send(&[n; 8]).expect("the receiver stays");
+            }
+        });
+        let receiver = thread::spawn(move || {
+            for n in 0..2u8 {
+                assert_eq!(rx.recv().expect("sent").to_vec(), [n; 8]);
+            }
+            assert!(rx.recv().expect_err("nothing else was sent").is_disconnected());
+        });
+        sender.join().expect("ends");
+        receiver.join().expect("ends");
+    });
+}
+
+/// W1, W2 the other way: a sender that sleeps on a full ring is woken by each release, or by the receiver letting go.
+#[test]
+fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_room_and_by_the_end() {
+    let outcomes = Outcomes::default();
+    let noted = outcomes.clone();
+    explore("channel: full waits and a receiver that lets go", 100, move || {
+        let (mut tx, mut rx) =
+            spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        tx.set_wait(Wait::Block);
+        rx.set_wait(Wait::Block);
+        for n in 0..4u8 {
+            tx.try_send(&[n; 8]).expect("room for four lines");
+        }
+        let sender = thread::spawn(move || {
+            let sent = (4..6u8).take_while(|&n| tx.send(&[n; 8]).is_ok()).count();
+            assert!(sent == 2 || tx.send(&[9]).expect_err("it let go").is_disconnected());
+            sent
+        });
+        let receiver = thread::spawn(move || {
+            assert_eq!(rx.recv().expect("there").to_vec(), [0; 8]);
+        });
+        receiver.join().expect("ends");
+        noted.note(sender.join().expect("ends"));
+    });
+    assert_eq!(outcomes.seen(), ["0", "1"], "sent before the receiver let go");
+}
