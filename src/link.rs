@@ -95,11 +95,12 @@ impl Link {
         let generation = sync::arm_generation()?;
         let light = LightFence::best();
         let pid = if behind.is_some() { std::process::id() } else { 0 };
+        // The word before the lock: a peer that arrives in between is not in the word yet, so it is above the baseline.
+        let peer = Seat::load(&view, role.peer());
         let peer_here = match &behind {
             Some(behind) => behind.peer_holds_lock()?,
             None => true,
         };
-        let peer = Seat::load(&view, role.peer());
         let baseline = match role {
             // Ends of streams that a receiver has already been told of.
             // Relaxed: our role's own word, ordered by the lock.
