@@ -1,18 +1,46 @@
-//! What the spsc calls promise, between threads of one process.
+//! What the spsc calls promise, between two handles of one process: a channel, and the two ends of a named ring.
 
-use quoit::{Delivery, Options, TryRecvError, TrySendError, Wait, spsc};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Runs each claim on a ring whose positions begin at 0, and on one whose positions are about to wrap.
-fn everywhere(claim: impl Fn(&Options)) {
-    for start in [0, 0u64.wrapping_sub(3 * 64)] {
-        claim(&Options::new().capacity(4096).start_position(start));
+use quoit::spsc::{self, Receiver, Sender};
+use quoit::{Delivery, Options, TryRecvError, TrySendError, Wait};
+
+/// Where a claim is tried: on the heap or in a file, with positions that begin at 0 or are about to wrap.
+struct Place {
+    named: bool,
+    start: u64,
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// The two ends of a fresh ring of 4 KiB, changed by `options`.
+    fn pair(&self, options: impl Fn(Options) -> Options) -> (Sender, Receiver) {
+        static RINGS: AtomicU32 = AtomicU32::new(0);
+        let options = options(Options::new().capacity(4096).start_position(self.start));
+        if !self.named {
+            return spsc::channel(&options).unwrap();
+        }
+        let path = self.folder.path().join(RINGS.fetch_add(1, Relaxed).to_string());
+        let path = path.to_str().unwrap();
+        let sender = Sender::create(path, &options).unwrap();
+        (sender, Receiver::open_with(path, &options).unwrap())
+    }
+}
+
+/// Tries a claim in every place.
+fn everywhere(claim: impl Fn(&Place)) {
+    for named in [false, true] {
+        for start in [0, 0u64.wrapping_sub(3 * 64)] {
+            let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+            claim(&Place { named, start, folder });
+        }
     }
 }
 
 #[test]
 fn messages_of_every_length_arrive_in_order_and_whole() {
-    everywhere(|options| {
-        let (mut tx, mut rx) = spsc::channel(options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
         let max = tx.max_len();
         let sender = std::thread::spawn(move || {
             for len in (0..=max).chain((0..=max).rev()) {
@@ -41,8 +69,8 @@ fn messages_of_every_length_arrive_in_order_and_whole() {
 
 #[test]
 fn a_full_ring_refuses_and_an_empty_one_says_so() {
-    everywhere(|options| {
-        let (mut tx, mut rx) = spsc::channel(options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
         assert!(matches!(rx.try_recv().unwrap_err(), TryRecvError::Empty));
         let mut sent = 0u64;
         while tx.try_send(&sent.to_le_bytes()).is_ok() {
@@ -63,8 +91,8 @@ fn a_full_ring_refuses_and_an_empty_one_says_so() {
 
 #[test]
 fn a_dropped_or_forgotten_reservation_leaves_no_hole() {
-    everywhere(|options| {
-        let (mut tx, mut rx) = spsc::channel(options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
         for round in 0..500u64 {
             let len = (round as usize * 37) % tx.max_len();
             let mut abandoned = tx.reserve(len).unwrap();
@@ -87,8 +115,8 @@ fn a_dropped_or_forgotten_reservation_leaves_no_hole() {
 #[test]
 fn a_reservation_is_zero_where_nothing_was_written() {
     use std::io::Write;
-    everywhere(|options| {
-        let (mut tx, mut rx) = spsc::channel(options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
         for round in 0..200usize {
             // Dirty the ring first.
             tx.send(&[0xaa; 300]).unwrap();
@@ -113,8 +141,8 @@ fn a_reservation_is_zero_where_nothing_was_written() {
 
 #[test]
 fn a_batch_is_visible_at_one_point_and_in_order() {
-    everywhere(|options| {
-        let (mut tx, mut rx) = spsc::channel(options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
         let batch: Vec<Vec<u8>> = (0..300usize).map(|i| vec![i as u8; (i * 29) % 400]).collect();
         let wanted = batch.clone();
         let sender = std::thread::spawn(move || {
@@ -133,17 +161,19 @@ fn a_batch_is_visible_at_one_point_and_in_order() {
 
 #[test]
 fn one_message_that_is_too_long_refuses_the_whole_batch() {
-    let (mut tx, mut rx) = spsc::channel(&Options::new().capacity(4096)).unwrap();
-    let long = vec![0; tx.max_len() + 1];
-    assert!(tx.send_batch(&[b"fine".to_vec(), long]).unwrap_err().is_too_long());
-    assert!(rx.try_recv().unwrap_err().is_empty());
-    assert_eq!(tx.send_batch::<&[u8]>(&[]).unwrap(), 0);
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
+        let long = vec![0; tx.max_len() + 1];
+        assert!(tx.send_batch(&[b"fine".to_vec(), long]).unwrap_err().is_too_long());
+        assert!(rx.try_recv().unwrap_err().is_empty());
+        assert_eq!(tx.send_batch::<&[u8]>(&[]).unwrap(), 0);
+    });
 }
 
 #[test]
 fn a_message_that_was_not_released_is_delivered_again_and_says_so() {
-    everywhere(|options| {
-        let (mut tx, mut rx) = spsc::channel(options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options);
         tx.send(b"one").unwrap();
         tx.send(b"two").unwrap();
         let first = rx.recv().unwrap();
@@ -173,9 +203,8 @@ fn a_message_that_was_not_released_is_delivered_again_and_says_so() {
 
 #[test]
 fn at_most_once_a_forgotten_message_is_counted_lost() {
-    everywhere(|options| {
-        let options = options.clone().delivery(Delivery::AtMostOnce);
-        let (mut tx, mut rx) = spsc::channel(&options).unwrap();
+    everywhere(|place| {
+        let (mut tx, mut rx) = place.pair(|options| options.delivery(Delivery::AtMostOnce));
         tx.send(b"one").unwrap();
         tx.send(b"two").unwrap();
         std::mem::forget(rx.recv().unwrap());
@@ -191,71 +220,78 @@ fn at_most_once_a_forgotten_message_is_counted_lost() {
 
 #[test]
 fn the_stream_ends_when_the_sender_lets_go_and_everything_was_received() {
-    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
-        let (mut tx, mut rx) = spsc::channel(&Options::new()).unwrap();
-        rx.set_wait(wait);
-        let sender = std::thread::spawn(move || {
-            for i in 0..1000u32 {
-                tx.send(&i.to_le_bytes()).unwrap();
-            }
-        });
-        let got: Vec<Vec<u8>> = rx.iter().collect();
-        assert_eq!(got.len(), 1000);
-        assert!(rx.recv().unwrap_err().is_disconnected());
-        assert!(rx.try_recv().unwrap_err().is_disconnected());
-        assert!(rx.is_disconnected());
-        sender.join().unwrap();
-    }
+    everywhere(|place| {
+        for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+            let (mut tx, mut rx) = place.pair(|options| options);
+            rx.set_wait(wait);
+            let sender = std::thread::spawn(move || {
+                for i in 0..1000u32 {
+                    tx.send(&i.to_le_bytes()).unwrap();
+                }
+            });
+            let got: Vec<Vec<u8>> = rx.iter().collect();
+            assert_eq!(got.len(), 1000);
+            assert!(rx.recv().unwrap_err().is_disconnected());
+            assert!(rx.try_recv().unwrap_err().is_disconnected());
+            assert!(rx.is_disconnected());
+            sender.join().unwrap();
+        }
+    });
 }
 
 #[test]
 fn a_sender_learns_at_once_that_the_receiver_let_go_even_with_room() {
-    let (mut tx, rx) = spsc::channel(&Options::new()).unwrap();
-    tx.send(b"fine").unwrap();
-    drop(rx);
-    assert!(tx.try_send(b"x").unwrap_err().is_disconnected());
-    assert!(tx.send(b"x").unwrap_err().is_disconnected());
-    assert!(tx.reserve(1).unwrap_err().is_disconnected());
-    assert!(tx.send_batch(&[b"x"]).unwrap_err().is_disconnected());
-    tx.set_keep_open(true);
-    tx.send(b"kept").unwrap();
+    everywhere(|place| {
+        let (mut tx, rx) = place.pair(|options| options);
+        tx.send(b"fine").unwrap();
+        drop(rx);
+        assert!(tx.try_send(b"x").unwrap_err().is_disconnected());
+        assert!(tx.send(b"x").unwrap_err().is_disconnected());
+        assert!(tx.reserve(1).unwrap_err().is_disconnected());
+        assert!(tx.send_batch(&[b"x"]).unwrap_err().is_disconnected());
+        tx.set_keep_open(true);
+        tx.send(b"kept").unwrap();
+    });
 }
 
 #[test]
 fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_the_receiver_letting_go() {
-    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
-        let (mut tx, mut rx) = spsc::channel(&Options::new().capacity(4096)).unwrap();
-        tx.set_wait(wait);
-        while tx.try_send(&[1; 64]).is_ok() {}
-        let sleeper =
-            std::thread::spawn(move || tx.send(b"one more").unwrap_err().is_disconnected());
-        while rx.stats().messages < 3 {
-            drop(rx.recv().unwrap());
+    everywhere(|place| {
+        for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+            let (mut tx, mut rx) = place.pair(|options| options);
+            tx.set_wait(wait);
+            while tx.try_send(&[1; 64]).is_ok() {}
+            let sleeper =
+                std::thread::spawn(move || tx.send(b"one more").unwrap_err().is_disconnected());
+            while rx.stats().messages < 3 {
+                drop(rx.recv().unwrap());
+            }
+            drop(rx);
+            let _ = sleeper.join().unwrap();
         }
-        drop(rx);
-        let _ = sleeper.join().unwrap();
-    }
+    });
 }
 
 #[test]
 fn a_deadline_in_the_past_is_one_try_and_then_a_timeout() {
-    use std::time::{Duration, Instant};
-    let (mut tx, mut rx) = spsc::channel(&Options::new().capacity(4096)).unwrap();
-    assert!(rx.recv_deadline(Instant::now()).unwrap_err().is_timeout());
-    assert!(rx.recv_timeout(Duration::ZERO).unwrap_err().is_timeout());
-    tx.send(b"there").unwrap();
-    assert_eq!(rx.recv_timeout(Duration::ZERO).unwrap().to_vec(), b"there");
-    while tx.try_send(&[1; 64]).is_ok() {}
-    assert!(tx.send_timeout(&[1; 64], Duration::from_millis(1)).unwrap_err().is_timeout());
-    assert!(tx.send_deadline(&[1; 64], Instant::now()).unwrap_err().is_timeout());
-    assert!(tx.reserve_timeout(64, Duration::from_millis(1)).unwrap_err().is_timeout());
-    assert!(tx.send_batch_timeout(&[[1; 64]], Duration::from_millis(1)).unwrap_err().is_timeout());
-    let mut buffer = vec![7];
-    rx.recv_into_timeout(&mut buffer, Duration::MAX).unwrap();
-    assert_eq!(
-        buffer,
-        b"there".len().to_le_bytes()[..0].iter().chain(&[1; 64]).copied().collect::<Vec<u8>>()
-    );
+    everywhere(|place| {
+        use std::time::{Duration, Instant};
+        let (mut tx, mut rx) = place.pair(|options| options);
+        assert!(rx.recv_deadline(Instant::now()).unwrap_err().is_timeout());
+        assert!(rx.recv_timeout(Duration::ZERO).unwrap_err().is_timeout());
+        tx.send(b"there").unwrap();
+        assert_eq!(rx.recv_timeout(Duration::ZERO).unwrap().to_vec(), b"there");
+        while tx.try_send(&[1; 64]).is_ok() {}
+        assert!(tx.send_timeout(&[1; 64], Duration::from_millis(1)).unwrap_err().is_timeout());
+        assert!(tx.send_deadline(&[1; 64], Instant::now()).unwrap_err().is_timeout());
+        assert!(tx.reserve_timeout(64, Duration::from_millis(1)).unwrap_err().is_timeout());
+        assert!(
+            tx.send_batch_timeout(&[[1; 64]], Duration::from_millis(1)).unwrap_err().is_timeout()
+        );
+        let mut buffer = vec![7];
+        rx.recv_into_timeout(&mut buffer, Duration::MAX).unwrap();
+        assert_eq!(buffer, [1; 64]);
+    });
 }
 
 #[test]
@@ -275,29 +311,30 @@ fn a_capacity_that_no_ring_can_have_is_an_error() {
 
 #[test]
 fn a_request_and_its_reply_never_wait_for_each_other() {
-    // Two rings of the smallest size; each side waits for the other with nothing in reserve.
-    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
-        let options = Options::new().capacity(4096);
-        let (mut ask, mut asked) = spsc::channel(&options).unwrap();
-        let (mut answer, mut answered) = spsc::channel(&options).unwrap();
-        for handle in [&mut asked, &mut answered] {
-            handle.set_wait(wait);
-        }
-        for handle in [&mut ask, &mut answer] {
-            handle.set_wait(wait);
-        }
-        let server = std::thread::spawn(move || {
-            while let Ok(question) = asked.recv() {
-                let question = question.to_vec();
-                answer.send(&question).unwrap();
+    everywhere(|place| {
+        // Two rings of the smallest size; each side waits for the other with nothing in reserve.
+        for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+            let (mut ask, mut asked) = place.pair(|options| options);
+            let (mut answer, mut answered) = place.pair(|options| options);
+            for handle in [&mut asked, &mut answered] {
+                handle.set_wait(wait);
             }
-        });
-        for i in 0..2000usize {
-            let question = vec![i as u8; (i * 131) % 1900];
-            ask.send(&question).unwrap();
-            assert_eq!(answered.recv().unwrap().to_vec(), question);
+            for handle in [&mut ask, &mut answer] {
+                handle.set_wait(wait);
+            }
+            let server = std::thread::spawn(move || {
+                while let Ok(question) = asked.recv() {
+                    let question = question.to_vec();
+                    answer.send(&question).unwrap();
+                }
+            });
+            for i in 0..2000usize {
+                let question = vec![i as u8; (i * 131) % 1900];
+                ask.send(&question).unwrap();
+                assert_eq!(answered.recv().unwrap().to_vec(), question);
+            }
+            drop(ask);
+            server.join().unwrap();
         }
-        drop(ask);
-        server.join().unwrap();
-    }
+    });
 }
