@@ -104,14 +104,15 @@ fn a_dead_senders_committed_messages_are_delivered_and_nothing_else_of_it() {
                 let (bytes, _, attempts) = receive(&mut rx);
                 assert_eq!(attempts, 1);
                 if bytes == message(2) {
-                    return delivered;
+                    return (delivered, rx);
                 }
                 assert_eq!(bytes, message(delivered), "whole and in order");
                 delivered += 1;
             }
         });
         let died = sender.join().expect("ends");
-        let delivered = receiver.join().expect("ends");
+        let (delivered, mut rx) = receiver.join().expect("ends");
+        assert_eq!(rx.has_message(), Ok(false), "nothing behind what the successor sent");
         let accepted = accepted.load(Relaxed);
         assert!(
             delivered == accepted || delivered == accepted + 1,
