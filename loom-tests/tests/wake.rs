@@ -7,6 +7,55 @@ use loom::thread;
 use quoit::{Options, Wait, spsc};
 use quoit_loom_tests::{Outcomes, explore};
 
+/// W1, W2: a sleeping receiver gets each message. The sender keeps its handle, so that its leaving wakes nobody.
+#[test]
+fn a_receiver_that_sleeps_is_woken_by_each_message() {
+    explore("channel: empty waits", 100, || {
+        let (mut tx, mut rx) =
+            spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        rx.set_wait(Wait::Block);
+        let sender = thread::spawn(move || {
+            for n in 0..2u8 {
+                tx.try_send(&[n; 8]).expect("room");
+            }
+            tx
+        });
+        let receiver = thread::spawn(move || {
+            for n in 0..2u8 {
+                assert_eq!(rx.recv().expect("sent").to_vec(), [n; 8]);
+            }
+        });
+        receiver.join().expect("ends");
+        drop(sender.join().expect("ends"));
+    });
+}
+
+/// W1, W2 the other way: a sender that sleeps on a full ring is woken by each release. The receiver keeps its handle.
+#[test]
+fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_each_release() {
+    explore("channel: full waits", 50, || {
+        let (mut tx, mut rx) =
+            spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        tx.set_wait(Wait::Block);
+        for n in 0..4u8 {
+            tx.try_send(&[n; 8]).expect("room for four lines");
+        }
+        let sender = thread::spawn(move || {
+            for n in 4..6u8 {
+                tx.send(&[n; 8]).expect("the receiver stays");
+            }
+        });
+        let receiver = thread::spawn(move || {
+            for n in 0..2u8 {
+                assert_eq!(rx.try_recv().expect("there").to_vec(), [n; 8]);
+            }
+            rx
+        });
+        sender.join().expect("ends");
+        drop(receiver.join().expect("ends"));
+    });
+}
+
 /// W1, W2: a sleeping receiver gets what is sent, and then the end (Q3).
 #[test]
 fn a_receiver_that_sleeps_is_woken_by_each_message_and_by_the_end() {
