@@ -84,3 +84,12 @@ pub mod model {
     pub use crate::ring::{Refused, spsc};
     pub use crate::{sync::*, wake::*};
 }
+
+/// The programs in the README are compiled, and run where they end by themselves.
+#[cfg(all(
+    doctest,
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;
