@@ -18,22 +18,22 @@ const CAPACITY: usize = 4096;
 const START: u64 = 0u64.wrapping_sub(1024);
 
 const TAIL: usize = 0x1000;
-const SENT: usize = 0x1008;
-const SENT_BYTES: usize = 0x1010;
 const SENDER_SEAT: usize = 0x1080;
 const SENDER_DEATHS: usize = 0x1088;
 const SENDER_PID: usize = 0x1090;
 const SENDER_LIGHT: usize = 0x1098;
 const SENDER_WAITS: usize = 0x1100;
 const SENDER_WAKES: usize = 0x1108;
+const SENT: usize = 0x1110;
+const SENT_BYTES: usize = 0x1118;
 const HEAD: usize = 0x2000;
-const RECEIVED: usize = 0x2008;
-const RECEIVED_BYTES: usize = 0x2010;
 const ACKED: usize = 0x2080;
 const TAKEN: usize = 0x2088;
 const ATTEMPTS: usize = 0x2090;
 const LOST: usize = 0x2098;
 const REDELIVERED: usize = 0x20a0;
+const RECEIVED: usize = 0x20a8;
+const RECEIVED_BYTES: usize = 0x20b0;
 const RECEIVER_SEAT: usize = 0x2100;
 const RECEIVER_DEATHS: usize = 0x2108;
 const RECEIVER_PID: usize = 0x2110;
@@ -47,22 +47,22 @@ const NOT_FULL: usize = 0x3080;
 /// Every word of the table: offset and bytes.
 const WORDS: [(usize, usize); 26] = [
     (TAIL, 8),
-    (SENT, 8),
-    (SENT_BYTES, 8),
     (SENDER_SEAT, 8),
     (SENDER_DEATHS, 8),
     (SENDER_PID, 8),
     (SENDER_LIGHT, 4),
     (SENDER_WAITS, 8),
     (SENDER_WAKES, 8),
+    (SENT, 8),
+    (SENT_BYTES, 8),
     (HEAD, 8),
-    (RECEIVED, 8),
-    (RECEIVED_BYTES, 8),
     (ACKED, 8),
     (TAKEN, 8),
     (ATTEMPTS, 8),
     (LOST, 8),
     (REDELIVERED, 8),
+    (RECEIVED, 8),
+    (RECEIVED_BYTES, 8),
     (RECEIVER_SEAT, 8),
     (RECEIVER_DEATHS, 8),
     (RECEIVER_PID, 8),
