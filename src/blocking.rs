@@ -6,21 +6,9 @@ use core::time::Duration;
 
 use crate::error::Fault;
 use crate::link::Link;
+use crate::options::Wait;
 use crate::sync::{self, Deadline, Scope, Slept};
 use crate::wake;
-
-/// How a blocking call waits while there is nothing to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Wait {
-    /// Never sleeps: the fastest answer, and a core that is always busy. Gives way to others after a short while.
-    Spin,
-    /// Spins for some tens of microseconds, then sleeps: as fast as `Spin` while the other end keeps up, idle otherwise.
-    #[default]
-    Adaptive,
-    /// Sleeps at once: least work, and the latency of a wake-up by the kernel for every message that had to be waited for.
-    Block,
-}
 
 /// Pauses before a spinning caller begins to give way to others.
 const PAUSES: u32 = 64;
@@ -81,8 +69,7 @@ pub(crate) fn until<S: Side, T, R>(
         }
     }
     loop {
-        let asymmetric = side.link().peer_is_light();
-        let ticket = wake::announce(side.link().bed(), asymmetric);
+        let ticket = side.link().announce();
         if let Some(found) = look(side).transpose() {
             wake::retract(side.link().bed());
             return found;
@@ -93,19 +80,24 @@ pub(crate) fn until<S: Side, T, R>(
         }
         let link = side.link();
         let slice = match link.scope() {
+            // The waker may have missed the bit.
+            _ if !ticket.seen => deadline.min(Deadline::after(SHORT_SLICE)),
             // A dead peer wakes nobody; a garbling one may have cleared our bit.
-            Scope::Shared if ticket.seen => deadline.min(Deadline::after(SLICE)),
-            Scope::Shared => deadline.min(Deadline::after(SHORT_SLICE)),
+            Scope::Shared => deadline.min(Deadline::after(SLICE)),
             // Threads of one process cannot die alone, and a handle that is dropped wakes the other.
             Scope::Private => deadline,
         };
         let slept = wake::sleep(link.bed(), ticket, slice, link.scope());
+        if slept == Slept::TimedOut {
+            // Nobody took the bit down. Before the ring is touched: it may have been cut short in the meantime.
+            link.check_file().map_err(Stop::Fault)?;
+            wake::retract(link.bed());
+        }
         if let Some(found) = look(side)? {
             return Ok(found);
         }
         let probe = slept == Slept::TimedOut || side.link().probe_due();
         if let Some(ended) = over(side, deadline, probe, &mut look) {
-            wake::retract(side.link().bed());
             return ended;
         }
     }
@@ -137,6 +129,9 @@ fn spin<S: Side, T, R>(
 ) -> Result<Option<T>, Stop<R>> {
     let budget = Deadline::after(SPIN);
     loop {
+        if let Some(found) = look(side)? {
+            return Ok(Some(found));
+        }
         let probe = side.link().probe_due();
         if let Some(ended) = over(side, deadline, probe, look) {
             return ended.map(Some);
@@ -145,8 +140,5 @@ fn spin<S: Side, T, R>(
             return Ok(None);
         }
         sync::yield_now();
-        if let Some(found) = look(side)? {
-            return Ok(Some(found));
-        }
     }
 }

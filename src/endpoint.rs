@@ -54,13 +54,16 @@ impl Endpoint {
         let place = shm::place(name)?;
         options.check()?;
         arm(&place)?;
-        create(&place, kind, role, options)
+        create(&place, kind, role, options, true)
     }
 
     /// Creates the ring and takes no seat.
     pub(crate) fn make(name: &str, kind: Kind, options: &Options) -> Result<(), OpenError> {
-        // The lock of a seat that is never sat on goes with the mapping.
-        Endpoint::create(name, kind, Role::Receiver, options).map(drop)
+        let place = shm::place(name)?;
+        options.check()?;
+        arm(&place)?;
+        // Which role it is that takes no seat does not matter.
+        create(&place, kind, Role::Receiver, options, false).map(drop)
     }
 
     /// Opens a ring that exists, and takes the seat.
@@ -92,7 +95,7 @@ impl Endpoint {
                 Err(OpenError::NotFound { .. }) => {}
                 done => return done,
             }
-            match create(&place, kind, role, options) {
+            match create(&place, kind, role, options, true) {
                 Err(OpenError::AlreadyExists { .. }) if tries < RETRIES => tries += 1,
                 done => return done,
             }
@@ -166,7 +169,14 @@ fn endpoint(place: &Place, mapping: Mapping, header: Header, role: Role) -> Endp
     }
 }
 
-fn create(place: &Place, kind: Kind, role: Role, options: &Options) -> Result<Endpoint, OpenError> {
+/// Makes the file, and takes the seat of `role` before it has a name, if somebody is to sit there.
+fn create(
+    place: &Place,
+    kind: Kind,
+    role: Role,
+    options: &Options,
+    sit: bool,
+) -> Result<Endpoint, OpenError> {
     let mut forks = 0;
     loop {
         let draft = shm::draft(place)?;
@@ -175,7 +185,7 @@ fn create(place: &Place, kind: Kind, role: Role, options: &Options) -> Result<En
         write(draft.held.file(), &header).map_err(|e| os(place, "writing its file", e))?;
         shm::set_mode(draft.held.file(), options.get_mode())
             .map_err(|e| os(place, "setting its mode", e))?;
-        if !take(place, &draft.held, role)? {
+        if sit && !take(place, &draft.held, role)? {
             // Nobody else has this file.
             return Err(taken(place, role));
         }

@@ -9,13 +9,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The modules, from the bottom up; each knows only what stands above it in this list:
+//! The modules, from the bottom up; each knows only what stands before it in this list, or beside it in its layer:
 //! `sync` (the memory model) and `os` (the kernel), `layout` (the bytes), `region`, `roster`, `wake` and `ring` (the
 //! algorithms), `link`, `blocking`, `endpoint` and [`inspect`](fn@inspect) (what they mean), [`spsc`] (what a user sees).
 
 // Beside the tower: plain data.
 mod error;
 mod options;
+
+#[cfg(all(target_os = "linux", target_endian = "big"))]
+compile_error!("the words of a ring's file are little-endian");
 
 // Layer 0: ground.
 #[cfg(all(
@@ -56,7 +59,6 @@ mod link;
 // Layer 4: faces.
 pub mod spsc;
 
-pub use blocking::Wait;
 pub use error::{
     Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
     TryRecvError, TrySendError,
@@ -71,7 +73,7 @@ pub use inspect::{Info, Listed, SeatInfo, inspect, inspect_with, list, name_path
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
 pub use layout::header::Kind;
-pub use options::{Delivery, Options};
+pub use options::{Delivery, Options, Wait};
 pub use roster::Presence;
 
 /// What the models are made of. Outside semver.

@@ -9,7 +9,7 @@ use crate::ring::Damage;
 use crate::roster::{self, Presence, Role, Seat};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{self, AtomicU32, LightFence, Scope};
-use crate::{blocking::Wait, wake};
+use crate::{options::Wait, wake};
 
 /// How long the answer of the lock is good for, in milliseconds, while somebody spins or calls `try_` in a loop.
 const PROBE_EVERY_MS: u64 = 10;
@@ -70,6 +70,8 @@ pub(crate) struct Link {
     seen: Seat,
     /// The peer's seat when its lock was last found free.
     dead: Option<Seat>,
+    /// The peer's seat when it was last found gone, and how it went.
+    gone: Option<(Seat, Presence)>,
     probed_ms: u64,
     waits: u64,
     wakes: u64,
@@ -128,6 +130,7 @@ impl Link {
             baseline,
             seen: Seat(u64::MAX),
             dead: None,
+            gone: None,
             probed_ms: 0,
             waits,
             wakes,
@@ -136,9 +139,14 @@ impl Link {
         Ok(link)
     }
 
-    /// Lets go of the seat and wakes the peer to see it. A forked child has no seat to let go of.
+    fn cut_short(&self) -> Option<(u64, u64)> {
+        self.behind.as_ref().and_then(|behind| behind.truncated())
+    }
+
+    /// Lets go of the seat and wakes the peer to see it. A forked child has no seat to let go of, and a file that was cut
+    /// short may have none.
     pub(crate) fn leave(&mut self) {
-        if sync::generation() == self.generation {
+        if sync::generation() == self.generation && self.cut_short().is_none() {
             roster::leave(&self.view, self.role);
             self.notify();
         }
@@ -185,6 +193,7 @@ impl Link {
         self.usable()?;
         let peer = Seat::load(&self.view, self.role.peer());
         if peer.left() && self.concerns(peer) && !self.keep_open {
+            self.gone = Some((peer, Presence::Left));
             return Ok(true);
         }
         self.seen = peer;
@@ -208,7 +217,12 @@ impl Link {
         if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
             self.dead = Some(peer);
         }
-        Ok(peer.left() || self.dead == Some(peer))
+        let how = if peer.left() { Presence::Left } else { Presence::Died };
+        let gone = peer.left() || self.dead == Some(peer);
+        if gone {
+            self.gone = Some((peer, how));
+        }
+        Ok(gone)
     }
 
     fn concerns(&self, peer: Seat) -> bool {
@@ -231,20 +245,26 @@ impl Link {
         }
     }
 
-    fn check_file(&mut self) -> Result<(), Fault> {
-        if let Some((found, wanted)) = self.behind.as_ref().and_then(|behind| behind.truncated()) {
+    /// Whether the file still has all of its bytes.
+    pub(crate) fn check_file(&mut self) -> Result<(), Fault> {
+        if let Some((found, wanted)) = self.cut_short() {
             self.fault = Some(Sticky::Truncated { found, wanted });
         }
         self.usable()
     }
 
-    /// The receiver tells its caller that the stream has ended: a later receiver is not told again.
+    /// The receiver tells its caller that the stream has ended, as [`gone`](Self::gone) judged: a later receiver is not told
+    /// again. A sender that came since is not meant.
     pub(crate) fn report_end(&mut self) {
-        let peer = Seat::load(&self.view, self.role.peer());
-        if self.role == Role::Receiver && peer.left() | (self.dead == Some(peer)) {
+        if let Some((peer, _)) = self.gone {
             // Relaxed: read by our role's successor, ordered by the lock.
             self.view.word(ENDED).store(peer.arrivals(), Relaxed);
         }
+    }
+
+    /// How the peer went that this handle last found gone.
+    pub(crate) fn end(&self) -> Option<Presence> {
+        self.gone.map(|(_, how)| how)
     }
 
     /// Wakes the peer, if it sleeps, to see what this side has just written.
@@ -272,10 +292,9 @@ impl Link {
         self.view.word32(self.role.bed())
     }
 
-    /// Whether the peer leaves the expensive half of the handshake to us.
-    pub(crate) fn peer_is_light(&self) -> bool {
-        // Relaxed: the announcer's fence follows; row W3.
-        self.view.word32(self.role.peer().light()).load(Relaxed) != 0
+    /// Announces that this handle is about to sleep in its bed.
+    pub(crate) fn announce(&self) -> wake::Ticket {
+        wake::announce(self.bed(), self.view.word32(self.role.peer().light()))
     }
 
     /// Who may wake this handle.
@@ -303,11 +322,21 @@ impl Link {
 
     /// What is known of the peer now; asks the lock.
     pub(crate) fn peer(&self) -> Presence {
-        if sync::generation() != self.generation {
+        if sync::generation() != self.generation || self.cut_short().is_some() {
             return Presence::Never;
         }
-        let held = self.peer_holds_lock().unwrap_or(true);
-        Seat::load(&self.view, self.role.peer()).presence(held)
+        // The word around the lock: somebody who arrives in between has no lock yet in the answer, but is in the second word.
+        for _ in 0..4 {
+            let seat = Seat::load(&self.view, self.role.peer());
+            let held = match &self.behind {
+                None => seat.taken(),
+                Some(behind) => behind.peer_holds_lock().unwrap_or(true),
+            };
+            if held || Seat::load(&self.view, self.role.peer()) == seat {
+                return seat.presence(held);
+            }
+        }
+        Presence::Present
     }
 
     /// Whether the file has lost its name.

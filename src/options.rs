@@ -29,6 +29,19 @@ impl std::fmt::Display for Delivery {
     }
 }
 
+/// How a blocking call waits while there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Never sleeps: the fastest answer, and a core that is always busy. Gives way to others after a short while.
+    Spin,
+    /// Spins for some tens of microseconds, then sleeps: as fast as `Spin` while the other end keeps up, idle otherwise.
+    #[default]
+    Adaptive,
+    /// Sleeps at once: least work, and the latency of a wake-up by the kernel for every message that had to be waited for.
+    Block,
+}
+
 /// How to create a ring, and whose ring to accept when opening one.
 ///
 /// What is not said has a default. `open_or_create` compares what *is* said with

@@ -24,7 +24,8 @@ pub fn heap(ring: Geometry, start: u64) -> View {
     #[repr(C, align(128))]
     struct Lines([AtomicU64; 2 * LINE as usize / 8]);
 
-    struct Heap(Box<[Lines]>);
+    // Not a box: moving one would claim that nobody else points into it.
+    struct Heap(Arc<[Lines]>);
     impl Keeper for Heap {}
 
     let bytes = CONTROL_LEN + ring.capacity() as usize;
@@ -32,7 +33,7 @@ pub fn heap(ring: Geometry, start: u64) -> View {
     let memory =
         Heap((0..lines).map(|_| Lines(core::array::from_fn(|_| AtomicU64::new(0)))).collect());
     let base = NonNull::from(&*memory.0).cast::<u8>();
-    // SAFETY: V1: the box is aligned to 128 bytes, at least `bytes` long, made of atomics, does not move when its owner
+    // SAFETY: V1: the allocation is aligned to 128 bytes, at least `bytes` long, made of atomics, does not move when its owner
     // does, and lives as long as the keeper.
     let view = unsafe { View::over(base, ring, Arc::new(memory)) };
     for word in CURSORS {

@@ -24,7 +24,7 @@ use core::mem::MaybeUninit;
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::blocking::{self, Side, Stop, Wait};
+use crate::blocking::{self, Side, Stop};
 use crate::error::{
     Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
     TryRecvError, TrySendError,
@@ -32,7 +32,7 @@ use crate::error::{
 use crate::layout::geometry::Geometry;
 use crate::layout::view::View;
 use crate::link::{Behind, Link};
-use crate::options::{Delivery, Options};
+use crate::options::{Delivery, Options, Wait};
 use crate::region;
 use crate::ring::spsc::{Claim, Consumer, Producer};
 use crate::ring::{Damage, Refused};
@@ -58,6 +58,9 @@ pub struct Stats {
     pub lost: u64,
     /// The other end, as the kernel's lock tells it now.
     pub peer: Presence,
+    /// How the last stream went whose end this handle saw: [`Presence::Left`] when the other end let go of it,
+    /// [`Presence::Died`] when it died, and then what it had still to send or receive is missing. `None` before any end.
+    pub end: Option<Presence>,
     /// The ring's file has lost its name: those who hold it go on with each other, nobody else will find it.
     pub unlinked: bool,
 }
@@ -368,12 +371,7 @@ impl Sender {
 
     #[cold]
     fn send_slow(&mut self, message: &[u8], deadline: Deadline) -> Result<(), SendTimeoutError> {
-        self.wait_for_stretch()?;
-        let sent = blocking::until(self, deadline, |this| match this.ring.try_send(message) {
-            Ok(()) => Ok(Some(())),
-            Err(Refused::Full) => Ok(None),
-            Err(refused) => Err(refused),
-        });
+        let sent = self.until_room(deadline, |ring| ring.try_send(message));
         match sent {
             Ok(()) => {
                 self.link.notify();
@@ -471,12 +469,7 @@ impl Sender {
         messages: &[B],
         deadline: Deadline,
     ) -> Result<usize, SendTimeoutError> {
-        let sent =
-            blocking::until(self, deadline, |this| match this.ring.try_send_batch(messages) {
-                Ok(sent) => Ok(Some(sent)),
-                Err(Refused::Full) => Ok(None),
-                Err(refused) => Err(refused),
-            });
+        let sent = self.until_room(deadline, |ring| ring.try_send_batch(messages));
         match sent {
             Ok(sent) => {
                 self.link.notify();
@@ -486,12 +479,21 @@ impl Sender {
         }
     }
 
-    /// Before the slow path: perhaps the receiver is just making room.
-    fn wait_for_stretch(&mut self) -> Result<(), Fault> {
-        match self.ring.wait_for_stretch(self.link.wait.looks() * STRETCH_LOOKS) {
-            Err(Refused::Corrupt(damage)) => Err(self.link.corrupt(damage)),
-            _ => Ok(()),
-        }
+    /// Waits until `attempt` finds room, the receiver is gone, or the deadline has passed.
+    fn until_room<T>(
+        &mut self,
+        deadline: Deadline,
+        mut attempt: impl FnMut(&mut Producer) -> Result<T, Refused>,
+    ) -> Result<T, Stop<Refused>> {
+        // Perhaps the receiver is just making it.
+        self.ring
+            .wait_for_stretch(self.link.wait.looks() * STRETCH_LOOKS)
+            .map_err(Stop::Refused)?;
+        blocking::until(self, deadline, |this| match attempt(&mut this.ring) {
+            Ok(done) => Ok(Some(done)),
+            Err(Refused::Full) => Ok(None),
+            Err(refused) => Err(refused),
+        })
     }
 
     fn check_lengths<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<(), TrySendError> {
@@ -562,13 +564,7 @@ impl Sender {
         }
         let claim = match self.ring.try_claim(len) {
             Ok(claim) => Ok(claim),
-            Err(Refused::Full) => {
-                blocking::until(self, deadline, |this| match this.ring.try_claim(len) {
-                    Ok(claim) => Ok(Some(claim)),
-                    Err(Refused::Full) => Ok(None),
-                    Err(refused) => Err(refused),
-                })
-            }
+            Err(Refused::Full) => self.until_room(deadline, |ring| ring.try_claim(len)),
             Err(refused) => Err(Stop::Refused(refused)),
         };
         match claim {
@@ -591,7 +587,7 @@ impl Sender {
     /// Whether nothing is waiting to be received or released. `true` is a promise until this handle sends; `false` is only
     /// news.
     pub fn is_empty(&mut self) -> bool {
-        self.len() == 0
+        self.link.usable().is_ok() && self.ring.unreleased() == Ok(0)
     }
 
     /// Whether there is no room even for a message of 0 bytes. `false` is a promise until this handle sends; `true` is only
@@ -603,15 +599,15 @@ impl Sender {
     /// Whether a `send` now would, sooner or later, answer `Disconnected`: the last receiver let go of its end or died.
     /// Asks the kernel's lock. Another receiver may come at any time.
     pub fn is_disconnected(&mut self) -> bool {
-        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(true)
+        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(false)
     }
 
     /// What this end has seen so far.
     pub fn stats(&self) -> Stats {
         let (messages, bytes) = self.ring.sent();
         let (waits, wakes) = self.link.counters();
-        let (peer, unlinked) = (self.link.peer(), self.link.unlinked());
-        Stats { messages, bytes, waits, wakes, redelivered: 0, lost: 0, peer, unlinked }
+        let (peer, end, unlinked) = (self.link.peer(), self.link.end(), self.link.unlinked());
+        Stats { messages, bytes, waits, wakes, redelivered: 0, lost: 0, peer, end, unlinked }
     }
 
     /// What was unusual: a fault, a receiver that has let go, or nothing much.
@@ -631,8 +627,11 @@ impl Sender {
             Refused::Full => {
                 let probe = self.link.probe_due();
                 match self.link.gone(probe) {
-                    Ok(true) => TrySendError::Disconnected { ring },
-                    Ok(false) => TrySendError::Full,
+                    // A last look: it may have made room before it went.
+                    Ok(true) if self.ring.has_room(len as u64) == Ok(false) => {
+                        TrySendError::Disconnected { ring }
+                    }
+                    Ok(_) => TrySendError::Full,
                     Err(fault) => TrySendError::Fault(fault),
                 }
             }
@@ -737,17 +736,19 @@ impl<'a> Reservation<'a> {
         }
     }
 
-    /// The first byte of the message, for writing in place without a copy. The rest of the message is zeroed first.
+    /// The first byte of the message, for writing in place without a copy. The rest of the message is zeroed first. Null when
+    /// the handle is of no more use.
     ///
     /// # Safety
     ///
     /// [`len`](Self::len) bytes may be written through the pointer until this reservation is committed or dropped, and not
     /// afterwards. Another process that maps the ring could write there too: form a reference only if every process that
-    /// can open the ring is trusted to follow the protocol.
+    /// can open the ring is trusted to follow the protocol. A child made by `fork` must not use it: the ring is not mapped
+    /// there.
     #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
     pub unsafe fn as_mut_ptr(&mut self) -> *mut u8 {
         if self.sender.link.usable().is_err() {
-            return core::ptr::dangling_mut();
+            return core::ptr::null_mut();
         }
         self.fill_up_to(self.len());
         self.sender.ring.view().address(self.claim.payload())
@@ -798,7 +799,7 @@ impl std::io::Write for Reservation<'_> {
 /// The receiving end. One thread at a time uses it; it may move between threads.
 ///
 /// Dropping it lets go of the end: the sender gets `Disconnected`. A message that was received and not released is
-/// delivered to the next receiver.
+/// delivered to the next receiver (or counted lost, [`Delivery::AtMostOnce`]).
 #[derive(Debug)]
 pub struct Receiver {
     ring: Consumer,
@@ -853,15 +854,25 @@ impl Receiver {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
         match self.try_take() {
-            Ok(()) => Ok(Message { receiver: self }),
+            Ok(()) => Ok(Message::new(self)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes the next message in hand, if one is committed, looking up to `looks` times.
+    #[inline]
+    fn take(&mut self, looks: u32) -> Result<bool, Refused> {
+        let took = self.ring.take_soon(looks);
+        if self.ring.freed() {
+            self.link.notify();
+        }
+        took
     }
 
     #[inline]
     fn try_take(&mut self) -> Result<(), TryRecvError> {
         self.link.usable()?;
-        match self.ring.try_take() {
+        match self.take(0) {
             Ok(true) => Ok(()),
             Ok(false) => self.empty(),
             Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
@@ -878,7 +889,7 @@ impl Receiver {
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
         match self.take_until(Deadline::NEVER) {
-            Ok(()) => Ok(Message { receiver: self }),
+            Ok(()) => Ok(Message::new(self)),
             Err(error) => Err(never_timed_out_recv(error)),
         }
     }
@@ -890,7 +901,7 @@ impl Receiver {
     /// As [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`] after at least one try.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, RecvTimeoutError> {
         self.take_until(Deadline::after(timeout))?;
-        Ok(Message { receiver: self })
+        Ok(Message::new(self))
     }
 
     /// The next message, waiting for it until `deadline` at most. A deadline in the past is one try.
@@ -900,13 +911,13 @@ impl Receiver {
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Message<'_>, RecvTimeoutError> {
         self.take_until(Deadline::at(deadline))?;
-        Ok(Message { receiver: self })
+        Ok(Message::new(self))
     }
 
     #[inline]
     fn take_until(&mut self, deadline: Deadline) -> Result<(), RecvTimeoutError> {
         self.link.usable()?;
-        match self.ring.take_soon(self.link.wait.looks()) {
+        match self.take(self.link.wait.looks()) {
             Ok(true) => Ok(()),
             Ok(false) => self.take_slow(deadline),
             Err(refused) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),
@@ -915,9 +926,7 @@ impl Receiver {
 
     #[cold]
     fn take_slow(&mut self, deadline: Deadline) -> Result<(), RecvTimeoutError> {
-        let taken = blocking::until(self, deadline, |this| {
-            this.ring.try_take().map(|took| took.then_some(()))
-        });
+        let taken = blocking::until(self, deadline, |this| Ok(this.take(0)?.then_some(())));
         match taken {
             Ok(()) => Ok(()),
             Err(Stop::TimedOut) => {
@@ -940,7 +949,7 @@ impl Receiver {
             return Err(TryRecvError::Empty);
         }
         // What was committed before the end is seen with the end.
-        match self.ring.try_take() {
+        match self.take(0) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.link.report_end();
@@ -1014,13 +1023,20 @@ impl Receiver {
 
     /// Whether no message is committed. `false` is a promise until this handle receives; `true` was exact at the look.
     pub fn is_empty(&mut self) -> bool {
-        self.link.usable().is_err() || !self.ring.has_message().unwrap_or(false)
+        if self.link.usable().is_err() {
+            return true;
+        }
+        let there = self.ring.has_message().unwrap_or(false);
+        if self.ring.freed() {
+            self.link.notify();
+        }
+        !there
     }
 
     /// Whether the stream has ended: the last sender let go or died, and everything was received. Asks the kernel's lock.
     /// Another sender may come at any time.
     pub fn is_disconnected(&mut self) -> bool {
-        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(true) && self.is_empty()
+        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(false) && self.is_empty()
     }
 
     /// What this end has seen so far.
@@ -1028,8 +1044,8 @@ impl Receiver {
         let (messages, bytes) = self.ring.received();
         let (waits, wakes) = self.link.counters();
         let (lost, redelivered) = self.ring.troubles();
-        let (peer, unlinked) = (self.link.peer(), self.link.unlinked());
-        Stats { messages, bytes, waits, wakes, redelivered, lost, peer, unlinked }
+        let (peer, end, unlinked) = (self.link.peer(), self.link.end(), self.link.unlinked());
+        Stats { messages, bytes, waits, wakes, redelivered, lost, peer, end, unlinked }
     }
 
     #[cold]
@@ -1048,14 +1064,22 @@ impl Drop for Receiver {
 
 /// A message in the ring's own memory. Dropping it releases the space.
 ///
-/// Until then it is the next message: forgotten, given back, or dropped by a panic, it is delivered again, marked
-/// [`redelivered`](Self::redelivered).
+/// Until then it is the next message: given back, or dropped by a panic that began while it was held, it is delivered again,
+/// marked [`redelivered`](Self::redelivered). So is one that was forgotten, or whose receiver died; on a ring that delivers
+/// at most once ([`Delivery::AtMostOnce`]) those two are counted lost instead.
 #[derive(Debug)]
 pub struct Message<'a> {
     receiver: &'a mut Receiver,
+    /// Whether no panic was under way when it was handed out: one that begins later is this message's.
+    calm: bool,
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    #[inline]
+    fn new(receiver: &'a mut Receiver) -> Self {
+        Self { receiver, calm: !std::thread::panicking() }
+    }
+
     /// Bytes of payload.
     #[inline]
     pub fn len(&self) -> usize {
@@ -1113,10 +1137,18 @@ impl Message<'_> {
         unsafe { to.set_len(before + read) };
     }
 
-    fn into_vec(self, to: &mut Vec<u8>) -> usize {
+    /// Copies it out and releases it, whatever panics are under way.
+    fn into_vec(mut self, to: &mut Vec<u8>) -> usize {
         to.clear();
         self.append_to(to);
+        self.calm = false;
         to.len()
+    }
+
+    fn into_new_vec(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.into_vec(&mut bytes);
+        bytes
     }
 
     /// Gives it back instead of releasing it: it is the next message again, for this receiver or its successor.
@@ -1136,7 +1168,8 @@ impl Message<'_> {
     /// # Safety
     ///
     /// No process changes these bytes while the slice lives. The protocol sees to that as long as every process that can
-    /// open the ring follows it: call this only if you trust all of them to. [`copy_to`](Self::copy_to) needs no trust.
+    /// open the ring follows it: call this only if you trust all of them to. [`copy_to`](Self::copy_to) needs no trust. A
+    /// child made by `fork` must not use the slice: the ring is not mapped there.
     #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
     pub unsafe fn as_slice(&self) -> &[u8] {
         if self.receiver.link.usable().is_err() {
@@ -1155,7 +1188,7 @@ impl Drop for Message<'_> {
         if sync::dead() || self.receiver.link.usable().is_err() {
             return;
         }
-        if std::thread::panicking() {
+        if self.calm && std::thread::panicking() {
             return self.hand_back();
         }
         self.receiver.ring.release();
@@ -1173,7 +1206,7 @@ impl Iterator for Iter<'_> {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        self.receiver.recv().ok().map(|message| message.to_vec())
+        self.receiver.recv().ok().map(Message::into_new_vec)
     }
 }
 
@@ -1187,7 +1220,7 @@ impl Iterator for IntoIter {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        self.receiver.recv().ok().map(|message| message.to_vec())
+        self.receiver.recv().ok().map(Message::into_new_vec)
     }
 }
 

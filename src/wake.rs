@@ -27,7 +27,7 @@
 //! A dead sleeper leaves the bit: one needless system call, then clean (C8). A waker that dies between its write and its
 //! look wakes nobody (C3, C7): so a sleep on a shared word is a slice, and callers look again after each.
 
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use crate::sync::{self, AtomicU32, Deadline, LightFence, Scope, Slept};
 
 const SLEEPING: u32 = 1;
@@ -37,16 +37,20 @@ const EPOCH: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     word: u32,
-    /// False: the heavy fence failed, so the waker may have missed the bit. Sleep only briefly.
+    /// False: the fence on the waker's behalf failed, so the waker may have missed the bit. Sleep only briefly.
     pub seen: bool,
 }
 
-/// Announces a sleep. Look at the ring once more, then [`sleep`] or [`retract`]. `asymmetric` says that the waker's fence
-/// is the compiler's only.
-pub fn announce(cell: &AtomicU32, asymmetric: bool) -> Ticket {
-    // W2: AcqRel: the new epoch of a waker is seen with what it wrote; the fence orders this before the look.
+/// Announces a sleep. Look at the ring once more, then [`sleep`] or [`retract`]. `light` is the waker's word that says
+/// whether its fence is the compiler's only.
+pub fn announce(cell: &AtomicU32, light: &AtomicU32) -> Ticket {
+    // W2 AcqRel: the new epoch of a waker is seen with what it wrote; the fence orders this before the look.
     let word = cell.fetch_or(SLEEPING, AcqRel) | SLEEPING;
-    Ticket { word, seen: sync::heavy_fence(asymmetric) }
+    sync::fence(SeqCst);
+    // W3 Relaxed, after the fence: a waker that says so later runs a full fence of its own behind it, before its first
+    // look for the bit.
+    let seen = light.load(Relaxed) == 0 || sync::remote_fence();
+    Ticket { word, seen }
 }
 
 /// Takes the announcement back: there was something after all.
@@ -73,26 +77,20 @@ pub fn notify(cell: &AtomicU32, light: LightFence, scope: Scope) -> bool {
 
 #[cold]
 fn wake(cell: &AtomicU32, scope: Scope) -> bool {
-    // Acquire: pairs with `announce`.
-    let word = cell.load(Acquire);
-    if word & SLEEPING == 0 {
-        return false;
+    // Twice, because the sleeper may retract and announce anew in between. Not more often: a peer that garbles the word must
+    // not keep us here, and whoever announces after our write looks at the ring for itself.
+    for _ in 0..2 {
+        // Acquire: pairs with `announce`.
+        let word = cell.load(Acquire);
+        if word & SLEEPING == 0 {
+            return false;
+        }
+        // Why not a plain add? The sleeper may retract meanwhile, and the bit would carry into the epoch (W1).
+        let next = (word & !SLEEPING).wrapping_add(EPOCH);
+        if cell.compare_exchange(word, next, AcqRel, Relaxed).is_ok() {
+            break;
+        }
     }
-    // Why not a plain add? The sleeper may retract meanwhile, and an add would set the bit again (W1).
-    let next = (word & !SLEEPING).wrapping_add(EPOCH);
-    if cell.compare_exchange(word, next, AcqRel, Relaxed).is_err() {
-        // Only the sleeper changes the word besides us: it has retracted, or announced anew and will look.
-        return cell.load(Relaxed) & SLEEPING != 0 && wake_anyway(cell, scope);
-    }
-    sync::futex_wake(cell, 1, scope);
-    true
-}
-
-/// The word changed under us. A peer that garbles it must not keep us here, so this does not loop: the sleeper is woken
-/// to look for itself.
-#[cold]
-fn wake_anyway(cell: &AtomicU32, scope: Scope) -> bool {
-    cell.fetch_add(EPOCH, AcqRel);
     sync::futex_wake(cell, 1, scope);
     true
 }
@@ -105,7 +103,7 @@ mod tests {
     #[test]
     fn an_announced_sleeper_is_woken_and_the_bit_is_retired() {
         let cell = Arc::new(AtomicU32::new(0));
-        let ticket = announce(&cell, false);
+        let ticket = announce(&cell, &AtomicU32::new(0));
         let sleeper = std::thread::spawn({
             let cell = Arc::clone(&cell);
             move || sleep(&cell, ticket, Deadline::NEVER, Scope::Private)
@@ -118,7 +116,7 @@ mod tests {
     #[test]
     fn a_retracted_announcement_costs_no_system_call() {
         let cell = AtomicU32::new(u32::MAX - 1);
-        announce(&cell, false);
+        announce(&cell, &AtomicU32::new(0));
         retract(&cell);
         assert!(!notify(&cell, LightFence::Full, Scope::Private));
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use quoit::spsc::{self, Receiver, Sender};
-use quoit::{Delivery, Options, TryRecvError, TrySendError, Wait};
+use quoit::{Delivery, Options, Presence, TryRecvError, TrySendError, Wait};
 
 /// Where a claim is tried: on the heap or in a file, with positions that begin at 0 or are about to wrap.
 struct Place {
@@ -213,8 +213,48 @@ fn at_most_once_a_forgotten_message_is_counted_lost() {
         tx.send(b"three").unwrap();
         rx.recv().unwrap().give_back();
         let again = rx.recv().unwrap();
-        assert!(again.redelivered());
-        assert_eq!(again.to_vec(), b"three");
+        assert_eq!((again.attempts(), again.to_vec()), (2, b"three".to_vec()));
+        again.give_back();
+        let third = rx.recv().unwrap();
+        assert_eq!(third.attempts(), 3);
+        std::mem::forget(third);
+        assert!(rx.is_empty(), "it was handed out and forgotten, so it is lost");
+        assert!(rx.try_recv().unwrap_err().is_empty());
+        assert_eq!(rx.stats().lost, 2);
+    });
+}
+
+#[test]
+fn a_receiver_that_is_drained_by_a_destructor_during_a_panic_releases_what_it_takes() {
+    struct Drain(Receiver, std::sync::mpsc::Sender<Vec<u8>>);
+    impl Drop for Drain {
+        fn drop(&mut self) {
+            while let Ok(message) = self.0.try_recv() {
+                self.1.send(message.to_vec()).unwrap();
+            }
+        }
+    }
+    everywhere(|place| {
+        let (mut tx, rx) = place.pair(|options| options);
+        tx.send_batch(&[b"one", b"two"]).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _drain = Drain(rx, tell);
+            std::panic::resume_unwind(Box::new("something else fails"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(told.iter().collect::<Vec<_>>(), [b"one", b"two"]);
+    });
+}
+
+#[test]
+fn how_the_other_end_went_is_told_apart_from_its_being_there() {
+    everywhere(|place| {
+        let (tx, mut rx) = place.pair(|options| options);
+        assert_eq!((rx.stats().peer, rx.stats().end), (Presence::Present, None));
+        drop(tx);
+        assert!(rx.recv().unwrap_err().is_disconnected());
+        assert_eq!((rx.stats().peer, rx.stats().end), (Presence::Left, Some(Presence::Left)));
     });
 }
 

@@ -56,6 +56,36 @@ fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_each_release() {
     });
 }
 
+/// W1: space that a skipped pad frees wakes the sender that sleeps for just that, while the receiver holds the message
+/// behind the pad and waits for the sender.
+#[test]
+fn a_sender_that_sleeps_is_woken_by_a_skipped_pad() {
+    explore("channel: a pad frees what a sleeping sender needs", 10, || {
+        let (mut tx, mut rx) =
+            spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        tx.set_wait(Wait::Block);
+        // Two lines, released; one line; then two lines behind a pad of one.
+        tx.try_send(&[0; 60]).expect("room");
+        drop(rx.try_recv().expect("there"));
+        tx.try_send(&[1; 8]).expect("room");
+        tx.try_send(&[2; 60]).expect("room");
+        let sender = thread::spawn(move || {
+            // Two lines: the one that was released is not enough, the pad makes it so.
+            tx.send(&[3; 60]).expect("the receiver stays");
+            tx
+        });
+        let receiver = thread::spawn(move || {
+            assert_eq!(rx.try_recv().expect("there").to_vec(), [1; 8]);
+            let held = rx.try_recv().expect("there");
+            assert_eq!(held.to_vec(), [2; 60]);
+            drop(sender.join().expect("sent while its message is held"));
+            drop(held);
+            assert_eq!(rx.try_recv().expect("there").to_vec(), [3; 60]);
+        });
+        receiver.join().expect("ends");
+    });
+}
+
 /// W1, W2: a sleeping receiver gets what is sent, and then the end (Q3).
 #[test]
 fn a_receiver_that_sleeps_is_woken_by_each_message_and_by_the_end() {

@@ -416,6 +416,8 @@ pub struct Consumer {
     attempts: u64,
     held: Held,
     at_most_once: bool,
+    /// Space was published besides by a release: nobody has been told yet.
+    freed: bool,
     received: u64,
     received_bytes: u64,
     lost: u64,
@@ -453,7 +455,7 @@ impl Consumer {
         // Relaxed: our role's own words, ordered by the lock.
         let taken = view.word(TAKEN).load(Relaxed);
         let attempts = view.word(ATTEMPTS).load(Relaxed);
-        if (pos | reset | taken) % LINE != 0 {
+        if (pos | reset) % LINE != 0 {
             return Err(Refused::Corrupt(Damage::Unaligned));
         }
         let unfinished =
@@ -468,7 +470,8 @@ impl Consumer {
         }
         // A predecessor that died between handing out and acknowledging leaves `taken` ahead by that one record. A
         // garbled word would only mark a message as delivered before.
-        let taken = if ahead(taken, pos, ring.capacity() / 2).is_some() { taken } else { pos };
+        let near = ahead(taken, pos, ring.capacity() / 2).is_some() && taken % LINE == 0;
+        let taken = if near { taken } else { pos };
         // Relaxed: our role's own counters.
         let (received, received_bytes) =
             (view.word(RECEIVED).load(Relaxed), view.word(RECEIVED_BYTES).load(Relaxed));
@@ -484,6 +487,7 @@ impl Consumer {
             attempts,
             held: Held::default(),
             at_most_once,
+            freed: false,
             received,
             received_bytes,
             lost,
@@ -554,12 +558,29 @@ impl Consumer {
         self.try_take()
     }
 
-    /// Whether a message is committed; hands nothing out.
+    /// Whether space was published, since the last call, by something else than a release: a pad that was skipped, a message
+    /// counted lost. A sender may be asleep for just that space while this side holds the message behind it, so whoever
+    /// called must wake it.
+    #[inline]
+    pub fn freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Whether a message is committed; hands nothing out. At most once, a message that was handed out before and not given
+    /// back is counted lost first: it will not be handed out.
     ///
     /// # Errors
     ///
     /// `Corrupt`.
     pub fn has_message(&mut self) -> Result<bool, Refused> {
+        if self.at_most_once && self.taken != self.pos && self.attempts == 0 {
+            let word = self.poll()?;
+            if let Some(Record::Message { len, payload }) = Record::parse(word, self.pos, self.ring)
+            {
+                self.held.end = self.pos.wrapping_add(Geometry::span(len, payload));
+                self.take_again();
+            }
+        }
         Ok(self.poll()? != EMPTY)
     }
 
@@ -609,18 +630,25 @@ impl Consumer {
             self.lost = self.lost.wrapping_add(1);
             self.view.count(LOST, self.lost);
             self.taken = end;
+            self.freed = true;
             self.release_to(end, end);
             return false;
         }
-        self.attempts = self.attempts.saturating_add(1);
-        // T2 Relaxed: as T1. At most once, a message that was given back is again one that a death loses.
-        self.view.word(ATTEMPTS).store(if self.at_most_once { 0 } else { self.attempts }, Relaxed);
+        let before = if self.at_most_once {
+            // It was given back, and is again one that a death, or forgetting it, loses.
+            std::mem::take(&mut self.attempts)
+        } else {
+            self.attempts = self.attempts.saturating_add(1);
+            self.attempts
+        };
+        // T2 Relaxed: as T1.
+        self.view.word(ATTEMPTS).store(self.attempts, Relaxed);
         self.taken = end;
         // T1 Relaxed: see `try_take`.
         self.view.word(TAKEN).store(end, Relaxed);
         self.redelivered = self.redelivered.wrapping_add(1);
         self.view.count(REDELIVERED, self.redelivered);
-        self.held.attempts = u32::try_from(self.attempts).unwrap_or(u32::MAX).saturating_add(1);
+        self.held.attempts = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
         true
     }
 
@@ -630,6 +658,7 @@ impl Consumer {
         let end = self.pos.wrapping_add(span);
         // A message in hand of a dead predecessor lies behind the pad that it had already released, so `taken` is here.
         self.taken = end;
+        self.freed = true;
         // Its inner lines were scrubbed before it was committed, so its first line suffices.
         self.release_to(end, self.pos.wrapping_add(LINE));
     }

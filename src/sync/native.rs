@@ -174,7 +174,7 @@ impl LightFence {
         Self::Full
     }
 
-    /// Orders the caller's stores before its later loads (row W1 of docs/memory-ordering.md; partner: [`heavy_fence`]).
+    /// Orders the caller's stores before its later loads (row W1 of docs/memory-ordering.md; partner: [`remote_fence`]).
     #[inline(always)]
     pub fn run(self) {
         match self {
@@ -190,22 +190,18 @@ impl LightFence {
 #[inline(always)]
 fn full_fence() {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: ORs 0 into a word of the red zone, which changes no value; a locked instruction orders all loads and stores
-    // around it, and `asm!` without `nomem` holds the compiler.
+    // SAFETY: ORs 0 into a word below the stack, which `asm!` without `nostack` may use; a locked instruction orders all
+    // loads and stores around it, and `asm!` without `nomem` holds the compiler.
     unsafe {
-        core::arch::asm!("lock or dword ptr [rsp - 64], 0", options(nostack));
+        core::arch::asm!("lock or dword ptr [rsp - 64], 0");
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     fence(super::Ordering::SeqCst);
 }
 
-/// The sleeper's side of [`LightFence`]. `asymmetric` says that the other side uses `LightFence::Compiler`. Answers
-/// false when it could not make up for that: the caller must then sleep only briefly.
-pub fn heavy_fence(asymmetric: bool) -> bool {
-    fence(super::Ordering::SeqCst);
-    if !asymmetric {
-        return true;
-    }
+/// The sleeper's side of [`LightFence::Compiler`]: a full fence on every processor that runs a registered process. The
+/// caller has run its own. Answers false when the kernel refuses: the caller must then sleep only briefly.
+pub fn remote_fence() -> bool {
     #[cfg(target_os = "linux")]
     {
         os::fence::heavy()

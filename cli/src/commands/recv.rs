@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
                     ),
                 ));
             }
-            Next::End if tap.receiver.stats().peer == Presence::Died => {
+            Next::End if tap.receiver.stats().end == Some(Presence::Died) => {
                 return Err(exit::failure(
                     exit::PEER_DIED,
                     format!(

@@ -133,7 +133,7 @@ impl Sink {
 
     /// Says how far it came, and tells a death from a farewell.
     fn explain(&self, error: anyhow::Error, gone: bool) -> anyhow::Error {
-        let error = match gone.then(|| self.sender.stats().peer) {
+        let error = match gone.then(|| self.sender.stats().end.unwrap_or_default()) {
             Some(Presence::Died) => {
                 exit::failure(exit::PEER_DIED, self.about("has lost its receiver, which died"))
             }
