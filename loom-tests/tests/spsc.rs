@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use loom::thread;
 use quoit::model::geometry::Geometry;
+use quoit::model::record;
 use quoit::model::spsc::{Consumer, Producer};
 use quoit::model::view::View;
 use quoit::model::{Refused, actor, heap};
@@ -182,4 +183,83 @@ fn a_dead_receivers_unreleased_message_is_delivered_again_and_nothing_is_lost() 
         ["0+0 again", "0+0 fresh", "0+1 fresh", "1+0 again", "1+0 fresh", "1+1 fresh", "2+0 fresh"],
         "released + acknowledged without saying so"
     );
+}
+
+/// S1, S3: nobody sees a batch before its first record, and whoever sees that sees all of it, over a wrap with a pad.
+#[test]
+fn a_batch_is_visible_at_one_point() {
+    explore("spsc batch over a wrap", 50, || {
+        let view = ring();
+        let mut tx = Producer::attach(view.clone()).expect("sound");
+        let mut rx = Consumer::attach(view, false).expect("sound");
+        let sender = thread::spawn(move || {
+            assert_eq!(
+                tx.try_send_batch(&[message(0), message(1), message(2)]),
+                Ok(2),
+                "room for two"
+            );
+            send(&mut tx, &message(2));
+        });
+        let receiver = thread::spawn(move || {
+            assert_eq!(receive(&mut rx).0, message(0));
+            assert_eq!(rx.has_message(), Ok(true), "the second came with the first");
+            assert_eq!(receive(&mut rx).0, message(1));
+            assert_eq!(receive(&mut rx).0, message(2));
+            assert_eq!(rx.has_message(), Ok(false));
+        });
+        sender.join().expect("ends");
+        receiver.join().expect("ends");
+    });
+}
+
+/// Payload that looks like records of the lines it lies on: word 0 of every line of a claim but the first is payload.
+fn forge(view: &View, position: u64, lines: u64) {
+    for line in 0..lines {
+        let at = position.wrapping_add(line * 64);
+        view.write(at, &record::message(at, 8, 16).to_ne_bytes());
+    }
+}
+
+/// S2: what an abandoned claim wrote is not taken for a record, behind a shorter one or under a pad.
+#[test]
+fn a_forgotten_claim_leaves_nothing_behind_the_next_record_or_under_a_pad() {
+    explore("spsc forgotten claims", 50, || {
+        let start = 0u64.wrapping_sub(3 * 64);
+        let view = heap(Geometry::new(512).expect("legal"), start);
+        let mut tx = Producer::attach(view.clone()).expect("sound");
+        let mut rx = Consumer::attach(view.clone(), false).expect("sound");
+        // The scrub after an arrival, so that the claims below stand alone.
+        tx.try_send(&message(1)).expect("room");
+        assert_eq!(receive(&mut rx).0, message(1));
+        let sender = thread::spawn(move || {
+            // Two lines before the end of the memory, filled and forgotten; then a pad over them and four lines.
+            let claim = tx.try_claim(60).expect("room");
+            forge(&view, (claim.payload() & !63).wrapping_add(64), 1);
+            send(&mut tx, &[7; 180]);
+            // Three lines, filled and forgotten; then one.
+            let claim = loop {
+                match tx.try_claim(150) {
+                    Ok(claim) => break claim,
+                    Err(refused) => assert_eq!(refused, Refused::Full),
+                }
+                loom::thread::yield_now();
+            };
+            forge(&view, (claim.payload() & !63).wrapping_add(64), 2);
+            send(&mut tx, &message(1));
+            (tx, view)
+        });
+        let receiver = thread::spawn(move || {
+            assert_eq!(receive(&mut rx).0, [7; 180]);
+            assert_eq!(receive(&mut rx).0, message(1));
+            rx
+        });
+        let ((mut tx, _view), mut rx) =
+            (sender.join().expect("ends"), receiver.join().expect("ends"));
+        // Over the lines of the old pad, one at a time.
+        for _ in 0..5 {
+            assert_eq!(rx.has_message(), Ok(false), "nothing that nobody sent");
+            tx.try_send(&message(1)).expect("room");
+            assert_eq!(receive(&mut rx).0, message(1));
+        }
+    });
 }
