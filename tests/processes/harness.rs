@@ -143,7 +143,7 @@ impl Process {
         // The other end is the child's standard input, and its way to answer.
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "other_process", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "other_process", "--nocapture", "--test-threads=1"])
             .env(
                 RING,
                 format!(
