@@ -81,6 +81,10 @@ impl Actor {
             ["try_recv"] => received(self.rx().try_recv()),
             ["poll"] => self.poll(),
             ["try_send", "until", "refused"] => self.try_send_until_refused(),
+            ["watch"] => {
+                while !self.rx().is_disconnected() {}
+                String::from("Disconnected")
+            }
             ["hold"] => self.hold(),
             ["scribble"] => self.scribble(),
             ["drain"] => self.drain(),
@@ -89,6 +93,7 @@ impl Actor {
                 String::from("ok")
             }
             ["peer"] => format!("{:?}", self.stats().peer),
+            ["end"] => format!("{:?}", self.stats().end),
             ["unlinked"] => self.stats().unlinked.to_string(),
             ["lost"] => self.stats().lost.to_string(),
             ["redelivered"] => self.stats().redelivered.to_string(),

@@ -220,3 +220,20 @@ fn a_handle_may_keep_open_what_the_ring_would_end() {
         assert_eq!(rx.ask("recv"), "Disconnected");
     });
 }
+
+#[test]
+fn a_clean_leave_is_never_called_a_death() {
+    every_sleep(|ring, wait| {
+        let mut rx = ring.receiver();
+        assert_eq!(rx.ask(format!("wait {wait}")), "ok");
+        let mut tx = ring.process();
+        for round in 0..100 {
+            assert_eq!(tx.ask("sender open"), "ok");
+            let verb = ["recv", "poll", "watch"][round % 3];
+            rx.tell(verb);
+            assert_eq!(tx.ask("leave"), "ok");
+            assert_eq!(rx.answer(), "Disconnected");
+            assert_eq!(rx.ask("end"), "Some(Left)", "{verb} in round {round}");
+        }
+    });
+}

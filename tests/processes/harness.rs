@@ -251,7 +251,7 @@ impl Process {
     pub(crate) fn asleep(&mut self) {
         // As the kernel prints it: the call's number first.
         let futex = format!("{} ", libc::SYS_futex);
-        while !self.proc("syscall").starts_with(&futex) {
+        while !(self.proc("syscall").starts_with(&futex) && self.state() == 'S') {
             self.no_answer();
             std::thread::sleep(Duration::from_micros(50));
         }
@@ -280,6 +280,11 @@ impl Process {
         line.rsplit_once('\t').unwrap().1.parse().unwrap()
     }
 
+    /// 'R' when it wants to run, 'S' when it sleeps, 'T' when it is stopped.
+    fn state(&self) -> char {
+        self.proc("stat").rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    }
+
     /// What the kernel says of its thread.
     fn proc(&self, what: &str) -> String {
         let (process, thread) = (self.id(), &self.thread);
@@ -294,7 +299,7 @@ impl Process {
 
     pub(crate) fn stop(&self) {
         self.signal(libc::SIGSTOP);
-        while !self.proc("stat").rsplit_once(") ").unwrap().1.starts_with('T') {
+        while self.state() != 'T' {
             std::thread::yield_now();
         }
     }
