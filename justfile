@@ -43,8 +43,12 @@ deny:
 bigpipe:
     QUOIT_PIPE_MB=200 cargo test --release -p quoit-cli --test cli raw_bytes
 
-# Round trips between two processes: percentiles.
+# How soon a sleeper learns of a message, and of a death: percentiles.
 latency:
+    cargo bench --bench latency
+
+# Round trips between two processes: percentiles.
+demo:
     cargo run --release -q -p quoit-cli -- demo
 
 # All that CI asks.
