@@ -210,12 +210,17 @@ impl Link {
         if self.keep_open {
             return Ok(false);
         }
-        let peer = Seat::load(&self.view, self.role.peer());
+        let mut peer = Seat::load(&self.view, self.role.peer());
+        if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
+            // The word again: one that let go, or was followed, before the lock was asked is not dead.
+            let again = Seat::load(&self.view, self.role.peer());
+            if again == peer {
+                self.dead = Some(peer);
+            }
+            peer = again;
+        }
         if !self.concerns(peer) {
             return Ok(false);
-        }
-        if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
-            self.dead = Some(peer);
         }
         let how = if peer.left() { Presence::Left } else { Presence::Died };
         let gone = peer.left() || self.dead == Some(peer);
