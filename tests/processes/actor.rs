@@ -76,6 +76,11 @@ impl Actor {
             ["send", number] => self.send(number.parse().unwrap()),
             ["send_text", text] => outcome(&self.tx().send(text.as_bytes())),
             ["try_send", number] => outcome(&self.tx().try_send(&body(number.parse().unwrap()))),
+            ["send_and_leave", number] => {
+                let sent = self.send(number.parse().unwrap());
+                self.tx = None;
+                sent
+            }
             ["fill", from] => self.fill(from.parse().unwrap()),
             ["recv"] => received(self.rx().recv()),
             ["try_recv"] => received(self.rx().try_recv()),

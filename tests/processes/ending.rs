@@ -237,3 +237,21 @@ fn a_clean_leave_is_never_called_a_death() {
         }
     });
 }
+
+#[test]
+fn what_is_sent_just_before_a_leave_is_never_missed() {
+    for wait in ["Spin", "Adaptive", "Block"] {
+        everywhere(|ring| {
+            let (mut tx, mut rx) = (ring.process(), ring.receiver());
+            assert_eq!(rx.ask(format!("wait {wait}")), "ok");
+            for number in 1..500u64 {
+                assert_eq!(tx.ask("sender open"), "ok");
+                // The receiver looks, finds nothing, and asks for the sender, all the time.
+                rx.tell("drain");
+                let end = format!("{number}..{} Disconnected", number + 1);
+                assert_eq!(tx.ask(format!("send_and_leave {number}")), "ok");
+                assert_eq!(rx.answer(), end, "with {wait}");
+            }
+        });
+    }
+}
