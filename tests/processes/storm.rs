@@ -196,7 +196,10 @@ fn storm(ring: &Ring, random: &mut Random, waits: [&str; 2]) {
     let last = journal.get(LAST + 2 * (count % 2) as usize);
     let again = check(&journal, &in_doubt);
     assert!(again <= receivers, "{again} messages came again, and {receivers} receivers died");
-    assert_eq!(last, accepted, "every message that was accepted was delivered");
+    assert!(last >= accepted, "{accepted} was accepted, and the last delivered is {last}");
+    // The last sender may have come too late to send anything after one that died between its notes.
+    let unasked: Vec<u64> = (accepted + 1..=last).filter(|sent| !in_doubt.contains(sent)).collect();
+    assert_eq!(unasked, [], "delivered, and never sent");
     assert!(accepted > KILLS, "they streamed");
     let info = ring.inspect();
     assert!(info.sender.deaths <= senders && info.receiver.deaths <= receivers);
