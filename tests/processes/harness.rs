@@ -106,6 +106,8 @@ fn watch(path: String) -> mpsc::Sender<()> {
     std::thread::spawn(move || {
         if watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             say(&format!("a test hangs; its ring: {:#?}", quoit::inspect(&path)));
+            // Nobody unwinds now.
+            let _ = std::fs::remove_dir_all(std::path::Path::new(&path).parent().unwrap());
             std::process::abort();
         }
     });
