@@ -53,8 +53,9 @@ use crate::layout::view::View;
 use crate::sync;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 
-/// Pauses that a receiver looks away for when it has caught up: about 100 ns. From 8 on a round trip suffers.
-const LOOK_AWAY: u32 = if sync::MODELLED { 0 } else { 4 };
+/// Pauses that a receiver looks away for when it has caught up: about 50 ns. From 4 on a round trip suffers, and a stream gains
+/// nothing more that could be told from noise (docs/benchmarks.md).
+const LOOK_AWAY: u32 = if sync::MODELLED { 0 } else { 2 };
 
 /// A sender that found the ring full waits a moment for this part of it.
 const STRETCH: u64 = 8;
