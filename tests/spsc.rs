@@ -301,13 +301,19 @@ fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_the_receiver_letting_go() {
             let (mut tx, mut rx) = place.pair(|options| options);
             tx.set_wait(wait);
             while tx.try_send(&[1; 64]).is_ok() {}
-            let sleeper =
-                std::thread::spawn(move || tx.send(b"one more").unwrap_err().is_disconnected());
+            let sleeper = std::thread::spawn(move || {
+                loop {
+                    // Fills whatever room there is, and then waits for more.
+                    if let Err(error) = tx.send(&[1; 64]) {
+                        return error.is_disconnected();
+                    }
+                }
+            });
             while rx.stats().messages < 3 {
                 drop(rx.recv().unwrap());
             }
             drop(rx);
-            let _ = sleeper.join().unwrap();
+            assert!(sleeper.join().unwrap());
         }
     });
 }
