@@ -1,6 +1,7 @@
 //! The native world: the processor's atomics and the kernel's futex.
 //!
-//! Knows how the names of `sync` map onto the machine. Knows nothing of what they are used for.
+//! Knows how the names of `sync` map onto the machine. Knows nothing of what they are used for. Under Miri, which knows
+//! futexes but neither `membarrier` nor forks, it does as on a machine that has neither.
 
 pub use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, compiler_fence, fence};
 
@@ -78,13 +79,13 @@ fn now_ns() -> u64 {
 }
 
 /// A clock that is cheap to read and coarse: milliseconds since some moment.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub fn coarse_ms() -> u64 {
     os::clock::coarse_ms()
 }
 
 /// A clock that is cheap to read and coarse: milliseconds since some moment.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 pub fn coarse_ms() -> u64 {
     now_ns() / 1_000_000
 }
@@ -167,7 +168,7 @@ pub enum LightFence {
 impl LightFence {
     /// The cheapest kind that this process may use: it must be registered before its first light fence.
     pub fn best() -> Self {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         if os::fence::register() {
             return Self::Compiler;
         }
@@ -202,11 +203,11 @@ fn full_fence() {
 /// The sleeper's side of [`LightFence::Compiler`]: a full fence on every processor that runs a registered process. The
 /// caller has run its own. Answers false when the kernel refuses: the caller must then sleep only briefly.
 pub fn remote_fence() -> bool {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     {
         os::fence::heavy()
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(miri))))]
     {
         false
     }
@@ -215,11 +216,11 @@ pub fn remote_fence() -> bool {
 /// Which life of this process runs: a child made by `fork` has another one than its parent.
 #[inline]
 pub fn generation() -> u64 {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     {
         os::fork::generation()
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(miri))))]
     {
         0
     }
@@ -227,7 +228,7 @@ pub fn generation() -> u64 {
 
 /// Makes [`generation`] able to tell a forked child. Never fails elsewhere than on Linux.
 pub fn arm_generation() -> std::io::Result<u64> {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     os::fork::arm()?;
     Ok(generation())
 }
