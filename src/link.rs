@@ -72,6 +72,10 @@ pub(crate) struct Link {
     dead: Option<Seat>,
     /// The peer's seat when it was last found gone, and how it went.
     gone: Option<(Seat, Presence)>,
+    /// The same, of the end that the caller was told of last.
+    told: Option<(Seat, Presence)>,
+    /// Deaths of peers that are not news: those before this handle came, and those it was told of.
+    deaths: u64,
     probed_ms: u64,
     waits: u64,
     wakes: u64,
@@ -111,6 +115,8 @@ impl Link {
             Role::Sender if peer.taken() && peer_here => peer.arrivals().saturating_sub(1),
             Role::Sender => peer.arrivals(),
         };
+        // Relaxed: as in `report_end`.
+        let deaths = view.word(role.peer().deaths()).load(Relaxed);
         roster::join(&view, role, light, pid);
         let scope = if behind.is_some() { Scope::Shared } else { Scope::Private };
         // Relaxed: our role's own counters.
@@ -131,6 +137,8 @@ impl Link {
             seen: Seat(u64::MAX),
             dead: None,
             gone: None,
+            told: None,
+            deaths,
             probed_ms: 0,
             waits,
             wakes,
@@ -258,18 +266,29 @@ impl Link {
         self.usable()
     }
 
-    /// The receiver tells its caller that the stream has ended, as [`gone`](Self::gone) judged: a later receiver is not told
-    /// again. A sender that came since is not meant.
+    /// The caller is told that the stream has ended, as [`gone`](Self::gone) judged just now. A receiver writes it down, so that
+    /// a later one is not told again; a sender that came since is not meant.
     pub(crate) fn report_end(&mut self) {
-        if let Some((peer, _)) = self.gone {
+        let Some((peer, how)) = self.gone else { return };
+        if self.told.is_some_and(|(told, _)| told == peer) {
+            return;
+        }
+        // Relaxed: news; whoever comes counts its predecessor's death before it stores its seat.
+        let deaths = self.view.word(self.role.peer().deaths()).load(Relaxed);
+        let died = how == Presence::Died || deaths > self.deaths;
+        // The death that nobody has counted yet is told now.
+        let uncounted = how == Presence::Died && Seat::load(&self.view, self.role.peer()) == peer;
+        self.deaths = deaths.saturating_add(u64::from(uncounted));
+        self.told = Some((peer, if died { Presence::Died } else { how }));
+        if self.role == Role::Receiver {
             // Relaxed: read by our role's successor, ordered by the lock.
             self.view.word(ENDED).store(peer.arrivals(), Relaxed);
         }
     }
 
-    /// How the peer went that this handle last found gone.
+    /// How the end went that the caller was told of last.
     pub(crate) fn end(&self) -> Option<Presence> {
-        self.gone.map(|(_, how)| how)
+        self.told.map(|(_, how)| how)
     }
 
     /// Wakes the peer, if it sleeps, to see what this side has just written.

@@ -12,11 +12,11 @@
 //! +-----------------------------------------+-------+
 //! ```
 //!
-//! | state   | lock held | lock free                                         |
-//! |---------|-----------|---------------------------------------------------|
-//! | NEVER   | arriving  | nobody came yet                                   |
-//! | PRESENT | here      | died: only the kernel's lock tells it from "here" |
-//! | LEFT    | arriving  | left cleanly                                      |
+//! | state   | lock held           | lock free                                         |
+//! |---------|---------------------|---------------------------------------------------|
+//! | NEVER   | arriving            | nobody came yet                                   |
+//! | PRESENT | here                | died: only the kernel's lock tells it from "here" |
+//! | LEFT    | arriving or leaving | left cleanly                                      |
 //!
 //! # Invariants
 //!
@@ -78,7 +78,8 @@ impl Role {
         }
     }
 
-    const fn deaths(self) -> Word {
+    /// Counter of the holders of this end that died.
+    pub(crate) const fn deaths(self) -> Word {
         match self {
             Role::Sender => SENDER_DEATHS,
             Role::Receiver => RECEIVER_DEATHS,

@@ -58,8 +58,9 @@ pub struct Stats {
     pub lost: u64,
     /// The other end, as the kernel's lock tells it now.
     pub peer: Presence,
-    /// How the last stream went whose end this handle saw: [`Presence::Left`] when the other end let go of it,
-    /// [`Presence::Died`] when it died, and then what it had still to send or receive is missing. `None` before any end.
+    /// How the end went that this handle was told of last (`Disconnected`): [`Presence::Left`] when the other end let go of it,
+    /// [`Presence::Died`] when it died, or one before it did since this handle was opened or last told; then what it had
+    /// still to send or receive is missing. `None` before any end.
     pub end: Option<Presence>,
     /// The ring's file has lost its name: those who hold it go on with each other, nobody else will find it.
     pub unlinked: bool,
@@ -85,7 +86,8 @@ pub fn create(name: &str, options: &Options) -> Result<(), OpenError> {
 ///
 /// # Errors
 ///
-/// [`OpenError::BadOption`] for a capacity that no ring can have.
+/// [`OpenError::BadOption`] for a capacity that no ring can have. Memory that the process cannot have ends it, as any other
+/// allocation does.
 pub fn channel(options: &Options) -> Result<(Sender, Receiver), OpenError> {
     if !sync::MODELLED {
         options.check()?;
@@ -297,7 +299,8 @@ impl Sender {
         Ok(sender)
     }
 
-    /// Sends a message if there is room for it now. Never waits, never calls the kernel unless the receiver sleeps.
+    /// Sends a message if there is room for it now. Never waits, never calls the kernel unless the receiver sleeps; on a full
+    /// ring it asks the kernel, every 10 ms at most, whether the receiver is alive.
     ///
     /// # Errors
     ///
@@ -400,7 +403,10 @@ impl Sender {
                 self.link.notify();
                 Ok(sent)
             }
-            Err(refused) => Err(self.refused(refused, 0)),
+            Err(refused) => {
+                let first = messages.first().map_or(0, |message| message.as_ref().len());
+                Err(self.refused(refused, first))
+            }
         }
     }
 
@@ -486,9 +492,10 @@ impl Sender {
         mut attempt: impl FnMut(&mut Producer) -> Result<T, Refused>,
     ) -> Result<T, Stop<Refused>> {
         // Perhaps the receiver is just making it.
-        self.ring
-            .wait_for_stretch(self.link.wait.looks() * STRETCH_LOOKS)
-            .map_err(Stop::Refused)?;
+        if !deadline.passed() {
+            let pauses = self.link.wait.looks() * STRETCH_LOOKS;
+            self.ring.wait_for_stretch(pauses).map_err(Stop::Refused)?;
+        }
         blocking::until(self, deadline, |this| match attempt(&mut this.ring) {
             Ok(done) => Ok(Some(done)),
             Err(Refused::Full) => Ok(None),
@@ -615,7 +622,10 @@ impl Sender {
     fn check(&mut self) -> Result<(), TrySendError> {
         match self.link.examine() {
             Ok(false) => Ok(()),
-            Ok(true) => Err(TrySendError::Disconnected { ring: self.link.name().clone() }),
+            Ok(true) => {
+                self.link.report_end();
+                Err(TrySendError::Disconnected { ring: self.link.name().clone() })
+            }
             Err(fault) => Err(TrySendError::Fault(fault)),
         }
     }
@@ -629,6 +639,7 @@ impl Sender {
                 match self.link.gone(probe) {
                     // A last look: it may have made room before it went.
                     Ok(true) if self.ring.has_room(len as u64) == Ok(false) => {
+                        self.link.report_end();
                         TrySendError::Disconnected { ring }
                     }
                     Ok(_) => TrySendError::Full,
@@ -645,7 +656,10 @@ impl Sender {
         let ring = self.link.name().clone();
         match stop {
             Stop::TimedOut | Stop::Refused(Refused::Full) => SendTimeoutError::Timeout { ring },
-            Stop::Gone => SendTimeoutError::Disconnected { ring },
+            Stop::Gone => {
+                self.link.report_end();
+                SendTimeoutError::Disconnected { ring }
+            }
             Stop::Refused(Refused::TooLong) => {
                 SendTimeoutError::TooLong { ring, len, max: self.max_len() }
             }
