@@ -86,6 +86,7 @@ impl Actor {
             ["try_recv"] => received(self.rx().try_recv()),
             ["poll"] => self.poll(),
             ["try_send", "until", "refused"] => self.try_send_until_refused(),
+            ["try_send_batch", "until", "refused"] => self.try_send_batch_until_refused(),
             ["watch"] => {
                 while !self.rx().is_disconnected() {}
                 String::from("Disconnected")
@@ -210,6 +211,21 @@ impl Actor {
                 Ok(()) => {}
                 Err(error) if error.is_full() => std::thread::yield_now(),
                 refused => return outcome(&refused),
+            }
+        }
+    }
+
+    /// Leaves one line free, where no message of two lines fits, and then tries batches of those until one is refused by
+    /// something else than a full ring.
+    fn try_send_batch_until_refused(&mut self) -> String {
+        while self.tx().capacity() - self.tx().len() > 64 {
+            self.tx().try_send(b"").unwrap();
+        }
+        self.say("full");
+        loop {
+            match self.tx().try_send_batch(&[[0; 100]]) {
+                Err(error) if error.is_full() => std::thread::yield_now(),
+                refused => return outcome(&refused.map(drop)),
             }
         }
     }

@@ -197,6 +197,36 @@ fn a_sender_whose_receiver_was_killed_sends_while_there_is_room() {
 }
 
 #[test]
+fn a_loop_of_try_send_batch_learns_that_the_receiver_was_killed_although_a_line_is_free() {
+    everywhere(|ring| {
+        let (mut tx, mut rx) = two_received(&ring, "Adaptive");
+        tx.tell("try_send_batch until refused");
+        assert_eq!(tx.answer(), "full");
+        rx.kill();
+        assert_eq!(tx.answer(), "Disconnected");
+    });
+}
+
+#[test]
+fn a_sender_that_died_before_the_one_that_left_makes_the_end_a_death_once() {
+    everywhere(|ring| {
+        let (mut tx, mut rx) = two_received(&ring, "Block");
+        assert_eq!(tx.ask("send 3"), "ok");
+        tx.kill();
+        let mut next = ring.sender();
+        assert_eq!(next.ask("send 4"), "ok");
+        assert_eq!(next.ask("leave"), "ok");
+        assert_eq!(rx.ask("drain"), "3..5 Disconnected");
+        assert_eq!((rx.ask("peer"), rx.ask("end")), ("Left".into(), "Some(Died)".into()));
+        let mut last = ring.sender();
+        assert_eq!(last.ask("send 5"), "ok");
+        assert_eq!(last.ask("leave"), "ok");
+        assert_eq!(rx.ask("drain"), "5..6 Disconnected");
+        assert_eq!(rx.ask("end"), "Some(Left)");
+    });
+}
+
+#[test]
 fn a_loop_of_try_send_learns_that_the_receiver_was_killed() {
     everywhere(|ring| {
         let (mut tx, mut rx) = two_received(&ring, "Adaptive");
