@@ -258,11 +258,16 @@ macro_rules! common {
 ///
 /// Dropping it lets go of the end: the receiver gets what was sent, then `Disconnected`. Dying does the same, a little
 /// later.
-#[derive(Debug)]
 pub struct Sender {
     ring: Producer,
     link: Link,
     _one_thread: PhantomData<Cell<()>>,
+}
+
+impl core::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Sender").field("ring", self.link.name()).finish_non_exhaustive()
+    }
 }
 
 impl Side for Sender {
@@ -683,7 +688,6 @@ impl Drop for Sender {
 /// no hole.
 ///
 /// Bytes that are not written are zero in the message. It implements [`std::io::Write`], which fills it from the front.
-#[derive(Debug)]
 #[must_use = "a reservation that is dropped sends nothing"]
 pub struct Reservation<'a> {
     sender: &'a mut Sender,
@@ -692,6 +696,15 @@ pub struct Reservation<'a> {
     cursor: usize,
     /// Bytes from the front that hold either what was written or zeros.
     filled: usize,
+}
+
+impl core::fmt::Debug for Reservation<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Reservation")
+            .field("ring", self.sender.link.name())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Reservation<'a> {
@@ -814,11 +827,16 @@ impl std::io::Write for Reservation<'_> {
 ///
 /// Dropping it lets go of the end: the sender gets `Disconnected`. A message that was received and not released is
 /// delivered to the next receiver (or counted lost, [`Delivery::AtMostOnce`]).
-#[derive(Debug)]
 pub struct Receiver {
     ring: Consumer,
     link: Link,
     _one_thread: PhantomData<Cell<()>>,
+}
+
+impl core::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Receiver").field("ring", self.link.name()).finish_non_exhaustive()
+    }
 }
 
 impl Side for Receiver {
@@ -1081,11 +1099,22 @@ impl Drop for Receiver {
 /// Until then it is the next message: given back, or dropped by a panic that began while it was held, it is delivered again,
 /// marked [`redelivered`](Self::redelivered). So is one that was forgotten, or whose receiver died; on a ring that delivers
 /// at most once ([`Delivery::AtMostOnce`]) those two are counted lost instead.
-#[derive(Debug)]
 pub struct Message<'a> {
     receiver: &'a mut Receiver,
     /// Whether no panic was under way when it was handed out: one that begins later is this message's.
     calm: bool,
+}
+
+/// Says where it stands and how long it is, never what is in it.
+impl core::fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Message")
+            .field("ring", self.receiver.link.name())
+            .field("position", &self.position())
+            .field("len", &self.len())
+            .field("attempts", &self.attempts())
+            .finish()
+    }
 }
 
 impl<'a> Message<'a> {

@@ -341,6 +341,16 @@ fn a_deadline_in_the_past_is_one_try_and_then_a_timeout() {
 }
 
 #[test]
+fn what_a_handle_or_a_message_prints_is_short_and_holds_no_payload() {
+    let (mut tx, mut rx) = spsc::channel(&Options::new()).unwrap();
+    tx.send(b"secret").unwrap();
+    assert_eq!(format!("{tx:?}"), r#"Sender { ring: "(channel)", .. }"#);
+    assert_eq!(format!("{rx:?}"), r#"Receiver { ring: "(channel)", .. }"#);
+    let printed = format!("{:?}", rx.recv().unwrap());
+    assert_eq!(printed, r#"Message { ring: "(channel)", position: 0, len: 6, attempts: 1 }"#);
+}
+
+#[test]
 fn handles_move_between_threads() {
     fn is_send<T: Send>(_: &T) {}
     let (tx, rx) = spsc::channel(&Options::new()).unwrap();

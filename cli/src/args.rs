@@ -28,7 +28,8 @@ Exit status:
   4  timed out
   5  full or empty, with --no-wait
   6  the other side died: what came is not the whole
-  7  not a ring, or one of another version or kind, truncated or corrupt";
+  7  not a ring, or one of another version or kind, truncated or corrupt
+  128 + n  stopped by signal n";
 
 /// The commands, in the order of a first acquaintance.
 #[derive(Debug, Subcommand)]
