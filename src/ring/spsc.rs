@@ -250,23 +250,20 @@ impl Producer {
         let end = claim.start.wrapping_add(Geometry::span(len, claim.payload));
         let header = record::message(claim.start, len, claim.payload);
         if claim.start == self.tail {
-            self.publish(claim.stale, end, header);
+            self.publish(end, header);
         } else {
+            self.scrub_pad(claim.stale, self.tail, claim.start);
             self.later_header(claim.start, header);
-            self.publish(
-                claim.stale,
-                end,
-                record::pad(self.tail, claim.start.wrapping_sub(self.tail)),
-            );
+            self.publish(end, record::pad(self.tail, claim.start.wrapping_sub(self.tail)));
         }
         self.account(1, len);
     }
 
     /// The commit: everything up to `end` becomes visible with the one store of `first` at the tail.
     #[inline]
-    fn publish(&mut self, stale: u64, end: u64, first: u64) {
-        if self.dirty != end || stale != self.tail {
-            self.scrub(stale, end, first);
+    fn publish(&mut self, end: u64, first: u64) {
+        if self.dirty != end {
+            self.scrub(end);
         }
         // S3 Release: pairs with R0 (in-band). Orders the payload, the later headers and the scrub before it.
         self.view.line(self.tail).store(first, Release);
@@ -275,25 +272,29 @@ impl Producer {
         self.tail = end;
     }
 
-    /// Zeroes what an abandoned claim or a dead predecessor may have left where a header can be looked for: behind the
-    /// record, up to `dirty`, and inside a pad, up to what was dirty before this claim (a released pad is reset in its
-    /// first line only).
+    /// Zeroes what an abandoned claim or a dead predecessor may have left where a header can be looked for behind the record:
+    /// from `end` up to `dirty`.
     #[cold]
-    fn scrub(&mut self, stale: u64, end: u64, first: u64) {
+    fn scrub(&mut self, end: u64) {
         // Never beyond what is ours (I3): `dirty` was set within `head + capacity`, and `head` only grows.
         let dirty = self.dirty.wrapping_sub(end);
         for line in (0..dirty).step_by(LINE as usize) {
             // Relaxed: S3 orders it.
             self.view.line(end.wrapping_add(line)).store(EMPTY, Relaxed);
         }
-        if let Some(Record::Pad { span }) = Record::parse(first, self.tail, self.ring) {
-            let stale = stale.wrapping_sub(self.tail).min(span);
-            for line in (LINE..stale).step_by(LINE as usize) {
-                // Relaxed: S3 orders it.
-                self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
-            }
-        }
         self.dirty = end;
+    }
+
+    /// The same inside a pad from `from` to `to`, up to `stale`, which was dirty before the claim: a released pad is reset in
+    /// its first line only.
+    #[cold]
+    fn scrub_pad(&self, stale: u64, from: u64, to: u64) {
+        let stale = stale.wrapping_sub(self.tail);
+        let (from, to) = (from.wrapping_sub(self.tail), to.wrapping_sub(self.tail));
+        for line in (from + LINE..to.min(stale)).step_by(LINE as usize) {
+            // Relaxed: S3 orders it.
+            self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
+        }
     }
 
     #[inline]
@@ -337,7 +338,7 @@ impl Producer {
             bytes += claim.len;
         }
         if sent > 0 {
-            self.publish(self.tail, tail, first);
+            self.publish(tail, first);
             self.account(sent as u64, bytes);
         }
         Ok(sent)
@@ -348,16 +349,6 @@ impl Producer {
     fn later_header(&self, position: u64, word: u64) {
         // S1 Relaxed: S3 orders it.
         self.view.line(position).store(word, Relaxed);
-    }
-
-    /// The inner lines of a pad in a batch, as in [`scrub`](Self::scrub).
-    fn scrub_pad(&self, stale: u64, from: u64, to: u64) {
-        let stale = stale.wrapping_sub(self.tail);
-        let (from, to) = (from.wrapping_sub(self.tail), to.wrapping_sub(self.tail));
-        for line in (from + LINE..to.min(stale)).step_by(LINE as usize) {
-            // Relaxed: S3 orders it.
-            self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
-        }
     }
 
     /// Bytes that are not released yet, pads included; exact for the moment of the look.
