@@ -44,6 +44,7 @@ mod wake;
 
 // Layer 3: meaning.
 mod blocking;
+mod draft;
 #[cfg(all(
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
@@ -81,9 +82,9 @@ pub use roster::Presence;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
-    pub use crate::layout::{control, geometry, record, view};
-    pub use crate::region::heap;
-    pub use crate::ring::{Refused, spsc};
+    pub use crate::layout::{control, geometry, record, slot, view};
+    pub use crate::region::{heap, slots};
+    pub use crate::ring::{Refused, mpmc, spsc};
     pub use crate::{sync::*, wake::*};
 }
 

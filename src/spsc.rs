@@ -25,6 +25,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use crate::blocking::{self, Side, Stop};
+use crate::draft::Draft;
 use crate::error::{
     Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
     TryRecvError, TrySendError,
@@ -692,10 +693,7 @@ impl Drop for Sender {
 pub struct Reservation<'a> {
     sender: &'a mut Sender,
     claim: Claim,
-    /// Where the next `io::Write` goes.
-    cursor: usize,
-    /// Bytes from the front that hold either what was written or zeros.
-    filled: usize,
+    draft: Draft,
 }
 
 impl core::fmt::Debug for Reservation<'_> {
@@ -709,12 +707,14 @@ impl core::fmt::Debug for Reservation<'_> {
 
 impl<'a> Reservation<'a> {
     fn new(sender: &'a mut Sender, claim: Claim) -> Self {
-        Self { sender, claim, cursor: 0, filled: 0 }
+        let ring = sender.ring.view().ring();
+        let draft = Draft::new(ring.offset(claim.payload()), claim.len() as usize);
+        Self { sender, claim, draft }
     }
 
     /// Bytes that the message may have.
     pub fn len(&self) -> usize {
-        self.claim.len() as usize
+        self.draft.len()
     }
 
     /// Whether the message has no bytes at all.
@@ -728,39 +728,11 @@ impl<'a> Reservation<'a> {
     ///
     /// [`WriteZero`](std::io::ErrorKind::WriteZero) when they reach beyond the reservation; nothing is written then.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> std::io::Result<()> {
-        let end = offset.checked_add(bytes.len()).filter(|&end| end <= self.len());
-        let Some(end) = end else {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::WriteZero,
-                "the bytes reach beyond the reservation",
-            ));
-        };
+        self.draft.end(offset, bytes.len())?;
         if self.sender.link.usable().is_err() {
             return Err(std::io::Error::other("a reservation cannot be used in a forked child"));
         }
-        self.fill_up_to(offset);
-        let at = self.claim.payload().wrapping_add(offset as u64);
-        if at % 8 == 0 && end >= self.filled {
-            self.sender.ring.view().write(at, bytes);
-            self.filled = end;
-        } else {
-            self.fill_up_to(end);
-            self.sender.ring.view().patch(at, bytes);
-        }
-        Ok(())
-    }
-
-    /// Zeroes what lies between what is filled and `offset`, up to the end of the last word: so a word that holds anything
-    /// filled holds nothing else.
-    fn fill_up_to(&mut self, offset: usize) {
-        if offset > self.filled {
-            let from = self.filled.next_multiple_of(8);
-            if from < offset {
-                let view = self.sender.ring.view();
-                view.zero(self.claim.payload().wrapping_add(from as u64), offset - from);
-            }
-            self.filled = offset;
-        }
+        self.draft.write_at(self.sender.ring.view(), offset, bytes)
     }
 
     /// The first byte of the message, for writing in place without a copy. The rest of the message is zeroed first. Null when
@@ -777,8 +749,8 @@ impl<'a> Reservation<'a> {
         if self.sender.link.usable().is_err() {
             return core::ptr::null_mut();
         }
-        self.fill_up_to(self.len());
-        self.sender.ring.view().address(self.claim.payload())
+        self.draft.fill_up_to(self.sender.ring.view(), self.draft.len());
+        self.draft.address(self.sender.ring.view())
     }
 
     /// Sends the whole of it.
@@ -803,7 +775,7 @@ impl<'a> Reservation<'a> {
             return Err(SendError::TooLong { ring, len, max });
         }
         self.sender.link.usable().map_err(SendError::Fault)?;
-        self.fill_up_to(len);
+        self.draft.fill_up_to(self.sender.ring.view(), len);
         self.sender.ring.commit(self.claim, len as u64);
         self.sender.link.notify();
         Ok(())
@@ -812,10 +784,10 @@ impl<'a> Reservation<'a> {
 
 impl std::io::Write for Reservation<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let now = bytes.len().min(self.len() - self.cursor);
-        self.write_at(self.cursor, &bytes[..now])?;
-        self.cursor += now;
-        Ok(now)
+        if self.sender.link.usable().is_err() {
+            return Err(std::io::Error::other("a reservation cannot be used in a forked child"));
+        }
+        self.draft.write(self.sender.ring.view(), bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -1218,7 +1190,8 @@ impl<'a> Message<'a> {
         if self.receiver.link.usable().is_err() {
             return &[];
         }
-        let address = self.receiver.ring.view().address(self.receiver.ring.payload());
+        let view = self.receiver.ring.view();
+        let address = view.address_data(view.ring().offset(self.receiver.ring.payload()));
         // SAFETY: the header was validated, so `len` bytes from the payload on lie within the ring; nobody writes them by
         // the caller's promise, and this receiver does not release them before the message is dropped.
         unsafe { core::slice::from_raw_parts(address, self.len()) }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room and its layer. `None` stands beside the tower.
-const ROOMS: [(&str, Option<u32>); 14] = [
+const ROOMS: [(&str, Option<u32>); 15] = [
     ("error", None),
     ("options", None),
     ("sync", Some(0)),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, Option<u32>); 14] = [
     ("ring", Some(2)),
     ("link", Some(3)),
     ("blocking", Some(3)),
+    ("draft", Some(3)),
     ("endpoint", Some(3)),
     ("inspect", Some(3)),
     ("spsc", Some(4)),

@@ -83,6 +83,22 @@ words! { Word, WORDS, ALL_WORDS;
     RECEIVER_WAITS = 0x2180;
     /// Times the receiver woke the sender. News only.
     RECEIVER_WAKES = 0x2188;
+    /// Ring of slots: how often messages were put aside to be delivered again. Whoever puts one aside adds.
+    EPOCH = 0x4000;
+    /// Ring of slots: the `EPOCH` of which no message is aside any more. Receivers, by the largest.
+    SCANNED = 0x4080;
+    /// Ring of slots: no seat from this one on has ever been taken. Whoever arrives, by the largest.
+    SEATS_USED = 0x4100;
+    /// Ring of slots: how often somebody looked through the seats for the dead. A hint.
+    SWEEPS = 0x4108;
+    /// Ring of slots: senders that have come.
+    SENDER_ARRIVALS = 0x4180;
+    /// Ring of slots: senders that have let go of their seats.
+    SENDER_LEAVES = 0x4188;
+    /// Ring of slots: receivers that have come.
+    RECEIVER_ARRIVALS = 0x4200;
+    /// Ring of slots: receivers that have let go of their seats.
+    RECEIVER_LEAVES = 0x4208;
 }
 
 words! { Word32, WORDS32, ALL_WORDS32;
@@ -94,6 +110,45 @@ words! { Word32, WORDS32, ALL_WORDS32;
     NOT_EMPTY = 0x3000;
     /// Where the sender sleeps while the ring is full (`wake`).
     NOT_FULL = 0x3080;
+    /// Ring of slots. Not 0: the fence of some participant, before it looks for a sleeper, is the compiler's only.
+    LIGHT = 0x4280;
+}
+
+/// A word of a seat in the table, by its offset in the seat. The first line changes when somebody comes or goes, the
+/// second with every message: nobody else polls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeatWord(usize);
+
+impl SeatWord {
+    /// Who sits there (`seats`).
+    pub const STATE: SeatWord = SeatWord(0);
+    /// The process that sits there. For people; no decision reads it.
+    pub const PID: SeatWord = SeatWord(8);
+    /// The position of the message that is being counted lost (`LOST_NEXT` is not 0).
+    pub const LOST_AT: SeatWord = SeatWord(16);
+    /// What `LOST` will be when the message at `LOST_AT` has been counted; 0 when none is being counted.
+    pub const LOST_NEXT: SeatWord = SeatWord(24);
+    /// Messages committed from this seat.
+    pub const SENT: SeatWord = SeatWord(64);
+    /// Messages received and released.
+    pub const RECEIVED: SeatWord = SeatWord(72);
+    /// Messages received that had been handed out before.
+    pub const REDELIVERED: SeatWord = SeatWord(80);
+    /// Claims without a message that this seat has stepped over.
+    pub const SKIPPED: SeatWord = SeatWord(88);
+    /// Messages lost with this seat's holders.
+    pub const LOST: SeatWord = SeatWord(96);
+    /// Times it found the ring full and waited.
+    pub const FULL_WAITS: SeatWord = SeatWord(104);
+    /// Times it found the ring empty and waited.
+    pub const EMPTY_WAITS: SeatWord = SeatWord(112);
+    /// Times it woke somebody.
+    pub const WAKES: SeatWord = SeatWord(120);
+
+    /// Bytes from the seat's start.
+    pub const fn offset(self) -> usize {
+        self.0
+    }
 }
 
 impl Word {
@@ -122,7 +177,7 @@ impl Word32 {
     }
 }
 
-/// Bytes before the data: the header's page, the sender's, the receiver's, the wait words' and a reserved one.
+/// Bytes before the data: the header's page, the senders', the receivers', the wait words' and that of the ring of slots.
 pub const CONTROL_LEN: usize = 0x5000;
 
 const _: () = {

@@ -1,7 +1,8 @@
-//! The shape of a ring of bytes: capacity, lines, and where a record lies.
+//! The shape of a ring: of bytes, with its lines and where a record lies; of slots, with its laps and where a slot lies.
 //!
 //! Knows arithmetic on positions. Knows nothing of memory. All position arithmetic of the crate is here, and all of it
-//! wraps: a position counts bytes since the ring was made, from any start, modulo 2^64.
+//! wraps: a position counts bytes (or messages) since the ring was made, from any start, modulo 2^64 (or what the lap
+//! leaves of it).
 
 /// Bytes in a line: the unit in which records are placed, and one cache line of the processors that we know.
 pub const LINE: u64 = 64;
@@ -111,9 +112,219 @@ impl Geometry {
     }
 }
 
+/// What a ring's memory needs to know of its shape.
+pub trait Shape: Copy + core::fmt::Debug + Send + Sync + 'static {
+    /// Bytes behind the control words.
+    fn bytes(self) -> u64;
+}
+
+impl Shape for Geometry {
+    #[inline]
+    fn bytes(self) -> u64 {
+        self.capacity
+    }
+}
+
+/// The fewest slots: with one, "taken by the next lap" and "free again" could not be told apart.
+pub const MIN_SLOTS: u64 = 2;
+
+/// The longest message that a slot may be made for, in bytes.
+pub const MAX_SLOT_LEN: u64 = 1 << 30;
+
+/// Seats in the table of a ring in a file.
+pub const SEATS: u32 = 1024;
+
+/// Bytes of a seat in the table: two cache lines.
+pub const SEAT_LEN: u64 = 128;
+
+/// Bits of a lap, as a slot's word has room for them.
+const LAP_BITS: u32 = 48;
+
+/// The shape of a ring of slots, checked once: how many, for how long a message, and how many may take part.
+///
+/// Positions count messages. Position `p` lies in slot `p mod slots`, on lap `p / slots`. A lap has 48 bits or what a
+/// position of 64 bits leaves of them, and wraps: two positions are compared by their distance, and nobody lags behind by
+/// half of all laps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    slots: u64,
+    shift: u32,
+    stride: u64,
+    payload: u64,
+    max_len: u64,
+    seats: u32,
+}
+
+impl Slots {
+    /// Checks a number of slots (a power of two from 2), the length of the longest message and the size of the table.
+    pub const fn new(slots: u64, max_len: u64, seats: u32) -> Option<Self> {
+        if !slots.is_power_of_two() || slots < MIN_SLOTS || slots > MAX_CAPACITY / LINE {
+            return None;
+        }
+        if max_len > MAX_SLOT_LEN || seats == 0 || seats > SEATS {
+            return None;
+        }
+        // As a record does: a long payload starts on a line of its own.
+        let payload = if max_len >= OWN_LINE { LINE } else { HEADER };
+        let stride = (payload + max_len).next_multiple_of(LINE);
+        // Neither factor exceeds 2^40 and 2^31, so the product of two that pass cannot overflow.
+        if stride > MAX_CAPACITY / slots {
+            return None;
+        }
+        Some(Self { slots, shift: slots.trailing_zeros(), stride, payload, max_len, seats })
+    }
+
+    /// How many slots there are.
+    #[inline]
+    pub const fn slots(self) -> u64 {
+        self.slots
+    }
+
+    /// The longest message, in bytes.
+    #[inline]
+    pub const fn max_len(self) -> u64 {
+        self.max_len
+    }
+
+    /// Bytes from one slot to the next.
+    #[inline]
+    pub const fn stride(self) -> u64 {
+        self.stride
+    }
+
+    /// Bytes from a slot's start to its payload.
+    #[inline]
+    pub const fn payload(self) -> u64 {
+        self.payload
+    }
+
+    /// How many may take part at once.
+    #[inline]
+    pub const fn seats(self) -> u32 {
+        self.seats
+    }
+
+    /// Bytes of the table of seats, which lies before the slots.
+    #[inline]
+    pub const fn table(self) -> u64 {
+        self.seats as u64 * SEAT_LEN
+    }
+
+    /// The slot of a position.
+    #[inline]
+    pub const fn index(self, position: u64) -> u64 {
+        position & (self.slots - 1)
+    }
+
+    /// The lap of a position.
+    #[inline]
+    pub const fn lap(self, position: u64) -> u64 {
+        (position >> self.shift) & self.lap_mask()
+    }
+
+    /// The position of slot `index` on `lap`.
+    #[inline]
+    pub const fn position(self, lap: u64, index: u64) -> u64 {
+        (lap << self.shift) | index
+    }
+
+    #[inline]
+    const fn lap_bits(self) -> u32 {
+        let left = u64::BITS - self.shift;
+        if left < LAP_BITS { left } else { LAP_BITS }
+    }
+
+    /// All laps are at most this.
+    #[inline]
+    pub const fn lap_mask(self) -> u64 {
+        u64::MAX >> (u64::BITS - self.lap_bits())
+    }
+
+    /// How many laps `later` is ahead of `earlier`: negative when it is behind.
+    #[inline]
+    pub const fn laps_ahead(self, later: u64, earlier: u64) -> i64 {
+        let unused = u64::BITS - self.lap_bits();
+        ((later.wrapping_sub(earlier) << unused) as i64) >> unused
+    }
+
+    /// How many messages position `later` is ahead of `earlier`: negative when it is behind.
+    #[inline]
+    pub const fn ahead(self, later: u64, earlier: u64) -> i64 {
+        let unused = u64::BITS - self.lap_bits() - self.shift;
+        ((later.wrapping_sub(earlier) << unused) as i64) >> unused
+    }
+
+    /// `position` without the bits that no lap has: the same for everybody who counts it.
+    #[inline]
+    pub const fn canonical(self, position: u64) -> u64 {
+        self.position(self.lap(position), self.index(position))
+    }
+
+    /// The lap before the first message of slot `index` has been sent, in a ring that begins at position `start`.
+    pub const fn first_lap(self, index: u64, start: u64) -> u64 {
+        self.lap(start.wrapping_add(self.index(index.wrapping_sub(start))))
+    }
+}
+
+impl Shape for Slots {
+    #[inline]
+    fn bytes(self) -> u64 {
+        self.table() + self.slots * self.stride
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_holds_its_longest_message_and_lies_on_lines() {
+        for max_len in [0, 1, 47, 48, 49, 191, 192, 193, 4096, MAX_SLOT_LEN] {
+            let ring = Slots::new(4, max_len, SEATS).expect("legal");
+            assert!(ring.payload() + max_len <= ring.stride(), "{max_len}");
+            assert!(ring.stride() - ring.payload() - max_len < LINE, "{max_len}");
+            assert_eq!(ring.stride() % LINE, 0);
+        }
+        assert_eq!(Slots::new(4, 48, 1).expect("legal").stride(), LINE);
+    }
+
+    #[test]
+    fn only_powers_of_two_from_two_up_are_numbers_of_slots() {
+        for bad in [0, 1, 3, 1000, MAX_CAPACITY, u64::MAX] {
+            assert_eq!(Slots::new(bad, 8, SEATS), None, "{bad}");
+        }
+        assert_eq!(Slots::new(2, MAX_SLOT_LEN + 1, SEATS), None);
+        assert_eq!(Slots::new(2, u64::MAX, SEATS), None);
+        assert_eq!(Slots::new(2, 8, 0), None);
+        assert_eq!(Slots::new(2, 8, SEATS + 1), None);
+        assert!(Slots::new(2, 8, SEATS).is_some());
+    }
+
+    #[test]
+    fn positions_and_laps_are_compared_across_their_wrap() {
+        for slots in [2, 1024, 1 << 20] {
+            let ring = Slots::new(slots, 8, SEATS).expect("legal");
+            let last = ring.position(ring.lap_mask(), slots - 1);
+            assert_eq!(ring.lap(last.wrapping_add(1)), 0);
+            assert_eq!(ring.ahead(last.wrapping_add(5), last), 5);
+            assert_eq!(ring.ahead(0, last), 1);
+            assert_eq!(ring.ahead(last, 0), -1);
+            assert_eq!(ring.laps_ahead(0, ring.lap_mask()), 1);
+            assert_eq!(ring.laps_ahead(ring.lap_mask(), 0), -1);
+            assert_eq!(ring.laps_ahead(7, 7), 0);
+            assert_eq!(ring.canonical(last.wrapping_add(3)), 2);
+        }
+    }
+
+    #[test]
+    fn every_slot_begins_on_the_lap_of_its_first_position() {
+        let ring = Slots::new(4, 8, SEATS).expect("legal");
+        let laps = |start| [0, 1, 2, 3].map(|index| ring.first_lap(index, start));
+        assert_eq!(laps(0), [0; 4]);
+        assert_eq!(laps(6), [2, 2, 1, 1]);
+        let end = 0u64.wrapping_sub(3);
+        assert_eq!(laps(end), [0, ring.lap_mask(), ring.lap_mask(), ring.lap_mask()]);
+    }
 
     #[test]
     fn the_longest_message_fits_into_an_empty_ring_wherever_the_stream_stands() {

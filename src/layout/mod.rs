@@ -10,6 +10,7 @@ pub mod geometry;
 ))]
 pub(crate) mod header;
 pub mod record;
+pub mod slot;
 
 #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
 pub mod view;

@@ -6,17 +6,17 @@
 //!
 //! # Invariants
 //!
-//! - V1. `base` is aligned to a line and heads `CONTROL_LEN + capacity` mapped, writable bytes, for as long as the keeper
-//!   lives. The memory is accessed only through atomics and the copies of `sync`, by this process.
-//! - V2. An offset into the data is a position masked by the geometry, so it is below the capacity; a range is cut to the
-//!   end of the ring's memory before it is touched.
+//! - V1. `base` is aligned to a line and heads `CONTROL_LEN + ring.bytes()` mapped, writable bytes, for as long as the
+//!   keeper lives. The memory is accessed only through atomics and the copies of `sync`, by this process.
+//! - V2. An offset into the data is below `ring.bytes()`: a position or an index masked by the shape, or cut to it; a
+//!   range is cut to the end of the ring's memory before it is touched.
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::sync::Arc;
 
-use super::control::{CONTROL_LEN, Word, Word32};
-use super::geometry::{Geometry, LINE};
+use super::control::{CONTROL_LEN, SeatWord, Word, Word32};
+use super::geometry::{Geometry, LINE, SEAT_LEN, Shape, Slots};
 use crate::sync::{self, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Whatever keeps the memory where it is.
@@ -24,43 +24,43 @@ pub trait Keeper: Send + Sync {}
 
 /// A ring's memory. Cheap to clone.
 #[derive(Clone)]
-pub struct View {
+pub struct View<G: Shape = Geometry> {
     base: NonNull<u8>,
-    ring: Geometry,
+    ring: G,
     _keeper: Arc<dyn Keeper>,
 }
 
 // SAFETY: by V1 the memory lives as long as `keeper`, which is `Send`, and is accessed by atomics and race-proof copies.
-unsafe impl Send for View {}
+unsafe impl<G: Shape> Send for View<G> {}
 // SAFETY: as above; every method that takes `&self` is an atomic access or a copy that is defined under a race.
-unsafe impl Sync for View {}
+unsafe impl<G: Shape> Sync for View<G> {}
 
-impl core::fmt::Debug for View {
+impl<G: Shape> core::fmt::Debug for View<G> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("View").field("ring", &self.ring).finish_non_exhaustive()
     }
 }
 
-impl View {
+impl<G: Shape> View<G> {
     /// A view of the ring at `base`.
     ///
     /// # Safety
     ///
     /// V1 holds for `base`, `ring` and `keeper`.
-    pub unsafe fn over(base: NonNull<u8>, ring: Geometry, keeper: Arc<dyn Keeper>) -> Self {
+    pub unsafe fn over(base: NonNull<u8>, ring: G, keeper: Arc<dyn Keeper>) -> Self {
         Self { base, ring, _keeper: keeper }
     }
 
     /// The ring's shape, as it was at open: never read from the memory again.
     #[inline]
-    pub fn ring(&self) -> Geometry {
+    pub fn ring(&self) -> G {
         self.ring
     }
 
-    /// The address `offset` bytes into the file; `offset` is below `CONTROL_LEN + capacity`.
+    /// The address `offset` bytes into the file; `offset` is below `CONTROL_LEN + ring.bytes()`.
     #[inline]
     fn at(&self, offset: usize) -> *mut u8 {
-        debug_assert!(offset < CONTROL_LEN + self.ring.capacity() as usize);
+        debug_assert!(offset < CONTROL_LEN + self.ring.bytes() as usize);
         // SAFETY: by V1 the memory reaches beyond `offset`; every caller's offset is a constant below CONTROL_LEN or
         // obeys V2.
         unsafe { self.base.as_ptr().add(offset) }
@@ -80,19 +80,6 @@ impl View {
         unsafe { AtomicU32::from_ptr(self.at(word.offset()).cast()) }
     }
 
-    /// Word 0 of the line at `position`.
-    #[inline]
-    pub fn line(&self, position: u64) -> &AtomicU64 {
-        let offset = self.ring.offset(position) & !(LINE - 1);
-        // SAFETY: V1 and V2; lines are aligned to 64 bytes.
-        unsafe { AtomicU64::from_ptr(self.data(offset).cast()) }
-    }
-
-    #[inline]
-    fn data(&self, offset: u64) -> *mut u8 {
-        self.at(CONTROL_LEN + offset as usize)
-    }
-
     /// Stores a counter that only this process writes and nobody decides by.
     #[inline]
     pub fn count(&self, word: Word, value: u64) {
@@ -100,73 +87,166 @@ impl View {
         self.word(word).store(value, Relaxed);
     }
 
-    /// Cuts a range that starts at `position` to the end of the ring's memory (V2): offset and length.
     #[inline]
-    fn cut(&self, position: u64, len: usize) -> (u64, usize) {
-        let offset = self.ring.offset(position);
-        let room = (self.ring.capacity() - offset) as usize;
-        (offset, len.min(room))
+    fn data(&self, offset: u64) -> *mut u8 {
+        self.at(CONTROL_LEN + offset as usize)
     }
 
-    /// Stores `bytes` at `position`, a multiple of 8; the bytes up to the next multiple of 8 become zero.
+    /// The word `offset` bytes into the data, a multiple of 8 (V2).
     #[inline]
-    pub fn write(&self, position: u64, bytes: &[u8]) {
-        let (offset, len) = self.cut(position & !7, bytes.len());
+    fn data_word(&self, offset: u64) -> &AtomicU64 {
+        // SAFETY: V1 and V2; multiples of 8 behind a base that is aligned to a line.
+        unsafe { AtomicU64::from_ptr(self.data(offset).cast()) }
+    }
+
+    /// How many of `len` bytes at `offset`, which is inside the data, lie before the end of the memory (V2).
+    #[inline]
+    fn cut(&self, offset: u64, len: usize) -> usize {
+        let room = (self.ring.bytes() - offset) as usize;
+        len.min(room)
+    }
+
+    /// Brings an offset into the data, down to a multiple of 8 (V2).
+    #[inline]
+    fn inside(&self, offset: u64) -> u64 {
+        offset.min(self.ring.bytes() - 8) & !7
+    }
+
+    /// Stores `bytes` at `offset` into the data, a multiple of 8; the bytes up to the next multiple of 8 become zero.
+    #[inline]
+    pub fn write_data(&self, offset: u64, bytes: &[u8]) {
+        let offset = self.inside(offset);
+        let len = self.cut(offset, bytes.len());
         // SAFETY: V1 and V2: `len` bytes at `offset`, and the rest of the last word, lie in the data; offset is a
         // multiple of 8; everybody accesses the data by atomics or these copies.
         unsafe { sync::copy_to_shared(self.data(offset), &bytes[..len]) };
     }
 
-    /// Stores `bytes` at any `position`, keeping the bytes around them. Only for memory that this side owns.
-    pub fn patch(&self, position: u64, bytes: &[u8]) {
-        let (mut at, mut rest) = (position, bytes);
+    /// Stores `bytes` at any `offset` into the data, keeping the bytes around them. Only for memory that this side owns.
+    pub fn patch_data(&self, offset: u64, bytes: &[u8]) {
+        let (mut at, mut rest) = (offset, bytes);
         if at % 8 != 0 {
             let skip = (at % 8) as usize;
             let now = rest.len().min(8 - skip);
             self.patch_word(at - skip as u64, skip, &rest[..now]);
-            (at, rest) = (at.wrapping_add(now as u64), &rest[now..]);
+            (at, rest) = (at + now as u64, &rest[now..]);
         }
         let whole = rest.len() - rest.len() % 8;
-        self.write(at, &rest[..whole]);
+        self.write_data(at, &rest[..whole]);
         if whole < rest.len() {
-            self.patch_word(at.wrapping_add(whole as u64), 0, &rest[whole..]);
+            self.patch_word(at + whole as u64, 0, &rest[whole..]);
         }
     }
 
-    fn patch_word(&self, position: u64, skip: usize, bytes: &[u8]) {
-        // SAFETY: V1 and V2; `position` is a multiple of 8.
-        let word = unsafe { AtomicU64::from_ptr(self.data(self.ring.offset(position)).cast()) };
+    fn patch_word(&self, offset: u64, skip: usize, bytes: &[u8]) {
+        let word = self.data_word(self.inside(offset));
         // Relaxed: the memory is this side's own until a commit's Release publishes it.
         let mut whole = word.load(Relaxed).to_ne_bytes();
         whole[skip..skip + bytes.len()].copy_from_slice(bytes);
         word.store(u64::from_ne_bytes(whole), Relaxed);
     }
 
-    /// Stores zeros over `[position, position + len)`, rounded up to words; `position` is a multiple of 8.
-    pub fn zero(&self, position: u64, len: usize) {
-        let (offset, len) = self.cut(position & !7, len);
+    /// Stores zeros over `len` bytes at `offset` into the data, rounded up to words; `offset` is a multiple of 8.
+    pub fn zero_data(&self, offset: u64, len: usize) {
+        let offset = self.inside(offset);
+        let len = self.cut(offset, len);
         for at in (0..len as u64).step_by(8) {
-            // SAFETY: V1 and V2; multiples of 8 inside the data.
-            let word = unsafe { AtomicU64::from_ptr(self.data(offset + at).cast()) };
             // Relaxed: as in `patch_word`.
-            word.store(0, Relaxed);
+            self.data_word(offset + at).store(0, Relaxed);
         }
+    }
+
+    /// Loads what lies at `offset` into the data, a multiple of 8, into `to`; answers how many bytes (fewer only at the
+    /// end of the ring's memory).
+    #[inline]
+    pub fn read_data<'a>(&self, offset: u64, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        let offset = self.inside(offset);
+        let len = self.cut(offset, to.len());
+        let to = &mut to[..len];
+        // SAFETY: V1 and V2 as in `write_data`; `to` is `len` bytes of private memory.
+        unsafe { sync::copy_from_shared(to.as_mut_ptr().cast(), self.data(offset), len) };
+        // SAFETY: all `len` bytes were just written.
+        unsafe { core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), len) }
+    }
+
+    /// The address `offset` bytes into the data; `ring.bytes() - offset` bytes follow it.
+    pub fn address_data(&self, offset: u64) -> *mut u8 {
+        self.data(self.inside(offset))
+    }
+}
+
+impl View<Geometry> {
+    /// Word 0 of the line at `position`.
+    #[inline]
+    pub fn line(&self, position: u64) -> &AtomicU64 {
+        self.data_word(self.ring.offset(position) & !(LINE - 1))
+    }
+
+    /// Stores `bytes` at `position`, a multiple of 8; the bytes up to the next multiple of 8 become zero.
+    #[inline]
+    pub fn write(&self, position: u64, bytes: &[u8]) {
+        self.write_data(self.ring.offset(position), bytes);
     }
 
     /// Loads what lies at `position`, a multiple of 8, into `to`; answers how many bytes (fewer only at the end of the
     /// ring's memory).
     #[inline]
     pub fn read<'a>(&self, position: u64, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
-        let (offset, len) = self.cut(position & !7, to.len());
-        let to = &mut to[..len];
-        // SAFETY: V1 and V2 as in `write`; `to` is `len` bytes of private memory.
-        unsafe { sync::copy_from_shared(to.as_mut_ptr().cast(), self.data(offset), len) };
-        // SAFETY: all `len` bytes were just written.
-        unsafe { core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), len) }
+        self.read_data(self.ring.offset(position), to)
+    }
+}
+
+impl View<Slots> {
+    /// Where slot `index` begins in the data: inside it, whatever `index` is.
+    #[inline]
+    fn slot_at(&self, index: u64) -> u64 {
+        self.ring.table() + self.ring.index(index) * self.ring.stride()
     }
 
-    /// The address of `position`; `capacity - offset(position)` bytes follow it.
-    pub fn address(&self, position: u64) -> *mut u8 {
-        self.data(self.ring.offset(position))
+    /// The word of slot `index`.
+    #[inline]
+    pub fn slot(&self, index: u64) -> &AtomicU64 {
+        self.data_word(self.slot_at(index))
+    }
+
+    /// The bits of the slot's meta word, of whoever has the claim.
+    #[inline]
+    pub fn meta(&self, index: u64) -> u64 {
+        // Relaxed: only the holder of the claim writes it, and the slot's word orders the holders.
+        self.data_word(self.slot_at(index) + 8).load(Relaxed)
+    }
+
+    /// Stores the slot's meta word. Only whoever has the claim.
+    #[inline]
+    pub fn set_meta(&self, index: u64, bits: u64) {
+        // Relaxed: as in `meta`.
+        self.data_word(self.slot_at(index) + 8).store(bits, Relaxed);
+    }
+
+    /// Where the payload of slot `index` lies in the data.
+    #[inline]
+    pub fn payload(&self, index: u64) -> u64 {
+        self.slot_at(index) + self.ring.payload()
+    }
+
+    /// Stores into each line of the slot behind the first that a payload of `len` bytes covers: the next sender's stores
+    /// to them are cheap then. Only whoever has the claim, and has read the payload.
+    #[inline]
+    pub fn touch(&self, index: u64, len: u64) {
+        let slot = self.slot_at(index);
+        let end = self.ring.payload() + len.min(self.ring.max_len());
+        let mut line = LINE;
+        while line < end {
+            // Relaxed: the release of the slot orders it.
+            self.data_word(slot + line).store(0, Relaxed);
+            line += LINE;
+        }
+    }
+
+    /// A word of a seat; `seat` is taken modulo the size of the table.
+    #[inline]
+    pub fn seat(&self, seat: u32, word: SeatWord) -> &AtomicU64 {
+        let seat = u64::from(if seat < self.ring.seats() { seat } else { 0 });
+        self.data_word(seat * SEAT_LEN + word.offset() as u64)
     }
 }

@@ -6,8 +6,8 @@
 use core::mem::MaybeUninit;
 use std::sync::Arc;
 
-use super::control::{ALL_WORDS, ALL_WORDS32, Word, Word32};
-use super::geometry::{Geometry, LINE};
+use super::control::{ALL_WORDS, ALL_WORDS32, SeatWord, Word, Word32};
+use super::geometry::{Geometry, LINE, SEAT_LEN, Shape, Slots};
 use crate::sync::{AtomicU32, AtomicU64, Cell, Ordering::Relaxed};
 
 /// Words of a line behind word 0.
@@ -22,37 +22,42 @@ struct Line {
 struct Memory {
     words: Vec<AtomicU64>,
     words32: Vec<AtomicU32>,
+    /// The table of seats, word by word.
+    seats: Vec<AtomicU64>,
     lines: Vec<Line>,
 }
 
 /// A ring's memory. Cheap to clone.
 #[derive(Clone)]
-pub struct View {
-    ring: Geometry,
+pub struct View<G: Shape = Geometry> {
+    ring: G,
+    /// Bytes of the data before the lines: the table of seats.
+    table: u64,
     memory: Arc<Memory>,
 }
 
-impl core::fmt::Debug for View {
+impl<G: Shape> core::fmt::Debug for View<G> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("View").field("ring", &self.ring).finish_non_exhaustive()
     }
 }
 
-impl View {
-    /// A ring of zeros.
-    pub fn model(ring: Geometry) -> Self {
+impl<G: Shape> View<G> {
+    /// A ring of zeros, with a table of so many bytes.
+    pub fn model(ring: G, table: u64) -> Self {
         let line =
             || Line { word: AtomicU64::new(0), rest: core::array::from_fn(|_| Cell::new(0)) };
         let memory = Memory {
             words: ALL_WORDS.iter().map(|_| AtomicU64::new(0)).collect(),
             words32: ALL_WORDS32.iter().map(|_| AtomicU32::new(0)).collect(),
-            lines: (0..ring.capacity() / LINE).map(|_| line()).collect(),
+            seats: (0..table / 8).map(|_| AtomicU64::new(0)).collect(),
+            lines: (0..(ring.bytes() - table) / LINE).map(|_| line()).collect(),
         };
-        Self { ring, memory: Arc::new(memory) }
+        Self { ring, table, memory: Arc::new(memory) }
     }
 
     /// The ring's shape.
-    pub fn ring(&self) -> Geometry {
+    pub fn ring(&self) -> G {
         self.ring
     }
 
@@ -66,21 +71,15 @@ impl View {
         &self.memory.words32[word.index()]
     }
 
-    /// Word 0 of the line at `position`.
-    pub fn line(&self, position: u64) -> &AtomicU64 {
-        &self.line_at(self.ring.offset(position)).word
-    }
-
-    fn line_at(&self, offset: u64) -> &Line {
-        &self.memory.lines[(offset / LINE) as usize]
-    }
-
     /// Counters are news: they are no part of the models.
     pub fn count(&self, _word: Word, _value: u64) {}
 
-    fn cut(&self, position: u64, len: usize) -> (u64, usize) {
-        let offset = self.ring.offset(position);
-        (offset, len.min((self.ring.capacity() - offset) as usize))
+    fn line_at(&self, offset: u64) -> &Line {
+        &self.memory.lines[((offset - self.table) / LINE) as usize]
+    }
+
+    fn cut(&self, offset: u64, len: usize) -> usize {
+        len.min((self.ring.bytes() - offset) as usize)
     }
 
     fn put(&self, offset: u64, value: u64) {
@@ -101,9 +100,9 @@ impl View {
         }
     }
 
-    /// Stores `bytes` at `position`, a multiple of 8; the bytes up to the next multiple of 8 become zero.
-    pub fn write(&self, position: u64, bytes: &[u8]) {
-        let (offset, len) = self.cut(position & !7, bytes.len());
+    /// Stores `bytes` at `offset`, a multiple of 8; the bytes up to the next multiple of 8 become zero.
+    pub fn write_data(&self, offset: u64, bytes: &[u8]) {
+        let len = self.cut(offset, bytes.len());
         for (at, chunk) in bytes[..len].chunks(8).enumerate() {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -111,27 +110,27 @@ impl View {
         }
     }
 
-    /// Stores `bytes` at any `position`, keeping the bytes around them.
-    pub fn patch(&self, position: u64, bytes: &[u8]) {
+    /// Stores `bytes` at any `offset`, keeping the bytes around them.
+    pub fn patch_data(&self, offset: u64, bytes: &[u8]) {
         for (at, &byte) in bytes.iter().enumerate() {
-            let offset = self.ring.offset(position.wrapping_add(at as u64));
+            let offset = offset + at as u64;
             let mut word = self.get(offset & !7).to_ne_bytes();
             word[(offset % 8) as usize] = byte;
             self.put(offset & !7, u64::from_ne_bytes(word));
         }
     }
 
-    /// Stores zeros over `[position, position + len)`, rounded up to words; `position` is a multiple of 8.
-    pub fn zero(&self, position: u64, len: usize) {
-        let (offset, len) = self.cut(position & !7, len);
+    /// Stores zeros over `len` bytes at `offset`, rounded up to words; `offset` is a multiple of 8.
+    pub fn zero_data(&self, offset: u64, len: usize) {
+        let len = self.cut(offset, len);
         for at in (0..len as u64).step_by(8) {
             self.put(offset + at, 0);
         }
     }
 
-    /// Loads what lies at `position`, a multiple of 8, into `to`.
-    pub fn read<'a>(&self, position: u64, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
-        let (offset, len) = self.cut(position & !7, to.len());
+    /// Loads what lies at `offset`, a multiple of 8, into `to`.
+    pub fn read_data<'a>(&self, offset: u64, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        let len = self.cut(offset, to.len());
         for (at, chunk) in to[..len].chunks_mut(8).enumerate() {
             let word = self.get(offset + at as u64 * 8).to_ne_bytes();
             for (to, from) in chunk.iter_mut().zip(word) {
@@ -140,5 +139,62 @@ impl View {
         }
         // SAFETY: all `len` bytes were just written.
         unsafe { core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), len) }
+    }
+}
+
+impl View<Geometry> {
+    /// Word 0 of the line at `position`.
+    pub fn line(&self, position: u64) -> &AtomicU64 {
+        &self.line_at(self.ring.offset(position)).word
+    }
+
+    /// Stores `bytes` at `position`, a multiple of 8; the bytes up to the next multiple of 8 become zero.
+    pub fn write(&self, position: u64, bytes: &[u8]) {
+        self.write_data(self.ring.offset(position), bytes);
+    }
+
+    /// Loads what lies at `position`, a multiple of 8, into `to`.
+    pub fn read<'a>(&self, position: u64, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        self.read_data(self.ring.offset(position), to)
+    }
+}
+
+impl View<Slots> {
+    fn slot_at(&self, index: u64) -> u64 {
+        self.ring.table() + self.ring.index(index) * self.ring.stride()
+    }
+
+    /// The word of slot `index`.
+    pub fn slot(&self, index: u64) -> &AtomicU64 {
+        &self.line_at(self.slot_at(index)).word
+    }
+
+    /// The bits of the slot's meta word: a cell, because only the holder of the claim may touch it.
+    pub fn meta(&self, index: u64) -> u64 {
+        self.get(self.slot_at(index) + 8)
+    }
+
+    /// Stores the slot's meta word.
+    pub fn set_meta(&self, index: u64, bits: u64) {
+        self.put(self.slot_at(index) + 8, bits);
+    }
+
+    /// Where the payload of slot `index` lies.
+    pub fn payload(&self, index: u64) -> u64 {
+        self.slot_at(index) + self.ring.payload()
+    }
+
+    /// Stores into each line behind the first that a payload of `len` bytes covers.
+    pub fn touch(&self, index: u64, len: u64) {
+        let end = self.ring.payload() + len.min(self.ring.max_len());
+        for line in (LINE..end).step_by(LINE as usize) {
+            self.put(self.slot_at(index) + line, 0);
+        }
+    }
+
+    /// A word of a seat.
+    pub fn seat(&self, seat: u32, word: SeatWord) -> &AtomicU64 {
+        let seat = u64::from(if seat < self.ring.seats() { seat } else { 0 });
+        &self.memory.seats[(seat * SEAT_LEN + word.offset() as u64) as usize / 8]
     }
 }

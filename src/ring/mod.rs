@@ -3,6 +3,7 @@
 //! Knows words, lines and positions. Knows nothing of files, paths, clocks or sleeping; "is it dead?" has been decided by
 //! the time anything here is called.
 
+pub mod mpmc;
 pub mod spsc;
 
 /// What makes an operation refuse; the faces turn it into sentences.
@@ -33,6 +34,12 @@ pub enum Damage {
     Overrun,
     /// An index that leads the records.
     Index,
+    /// A slot's word with bits that nobody writes.
+    Slot,
+    /// A slot on a lap where it cannot be.
+    Lap,
+    /// A message longer than a slot.
+    Length,
 }
 
 impl Damage {
@@ -46,6 +53,9 @@ impl Damage {
             Damage::Header => "record header",
             Damage::Overrun => "last record, which reaches beyond the free space,",
             Damage::Index => "tail cursor, which leads the records,",
+            Damage::Slot => "slot's word",
+            Damage::Lap => "slot, which is on a lap where it cannot be,",
+            Damage::Length => "message length",
         }
     }
 }
