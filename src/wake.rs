@@ -1,6 +1,7 @@
 //! Sleeping and waking on one word.
 //!
-//! Knows one 32-bit word that one sleeper and one waker share. Knows nothing of rings, slots, files or peers.
+//! Knows one 32-bit word that sleepers and wakers share: one sleeper ([`notify`], [`retract`]), or several
+//! ([`notify_some`], [`wake_all`], and nobody retracts). Knows nothing of rings, slots, files or peers.
 //!
 //! # State
 //!
@@ -11,7 +12,8 @@
 //!
 //! # Invariants
 //!
-//! - W1. Only a waker starts a new epoch, and doing so clears `SLEEPING`.
+//! - W1. Only a waker starts a new epoch, and of one sleeper doing so clears `SLEEPING`. Of several it stays, because the
+//!   others sleep on; who finds that fewer sleep than it would have woken clears it.
 //! - W2. Whoever sleeps has announced, and then looked at the ring again and found nothing.
 //! - W3. A bit, not a count: a sleeper that was killed leaves a bit, which the next wake retires; it would leave a count
 //!   above 0 for ever.
@@ -93,6 +95,46 @@ fn wake(cell: &AtomicU32, scope: Scope) -> bool {
     }
     sync::futex_wake(cell, 1, scope);
     true
+}
+
+/// As [`notify`], where several may sleep: wakes up to `n` of them, so that nobody is woken for nothing.
+#[inline]
+pub fn notify_some(cell: &AtomicU32, n: u32, light: LightFence, scope: Scope) -> bool {
+    light.run();
+    // W1 Relaxed: as in `notify`.
+    if cell.load(Relaxed) & SLEEPING == 0 {
+        return false;
+    }
+    wake_some(cell, n, scope);
+    true
+}
+
+#[cold]
+fn wake_some(cell: &AtomicU32, n: u32, scope: Scope) {
+    // W4 AcqRel: as in `wake`. The bit stays up for those who sleep on; whoever is about to sleep is refused.
+    cell.fetch_add(EPOCH, AcqRel);
+    if sync::futex_wake(cell, n, scope) >= n {
+        return;
+    }
+    // Nobody sleeps any more, unless somebody fell asleep since: retire the bit, and wake whom that concerns.
+    // W4 Acquire: as in `wake`.
+    let word = cell.load(Acquire);
+    let next = (word & !SLEEPING).wrapping_add(EPOCH);
+    if word & SLEEPING != 0 && cell.compare_exchange(word, next, AcqRel, Relaxed).is_ok() {
+        sync::futex_wake(cell, u32::MAX, scope);
+    }
+}
+
+/// Wakes all who sleep, for news that concern all of them: somebody left, or died. Runs a full fence.
+#[cold]
+pub fn wake_all(cell: &AtomicU32, scope: Scope) {
+    sync::fence(SeqCst);
+    // W1 Relaxed: as in `notify`.
+    if cell.load(Relaxed) & SLEEPING != 0 {
+        // W4 AcqRel: as in `wake_some`.
+        cell.fetch_add(EPOCH, AcqRel);
+        sync::futex_wake(cell, u32::MAX, scope);
+    }
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -159,16 +159,16 @@ macro_rules! atomic {
     };
 }
 
-/// The futex of one word.
+/// The futex of one word: how many sleep on it.
 #[derive(Debug)]
 struct Queue {
-    lock: Mutex<()>,
+    asleep: Mutex<u32>,
     woken: Condvar,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { lock: Mutex::new(()), woken: Condvar::new() }
+        Self { asleep: Mutex::new(0), woken: Condvar::new() }
     }
 }
 
@@ -306,9 +306,10 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, _: Scope) -> Sle
         return Slept::TimedOut;
     }
     fence(Ordering::SeqCst);
-    let held = word.queue().lock.lock().unwrap_or_else(|poison| poison.into_inner());
+    let mut asleep = word.queue().asleep.lock().unwrap_or_else(|poison| poison.into_inner());
     if word.peek() == expected {
-        drop(word.queue().woken.wait(held));
+        *asleep += 1;
+        drop(word.queue().woken.wait(asleep));
     }
     Slept::Look
 }
@@ -317,13 +318,13 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, _: Scope) -> Sle
 pub fn futex_wake(word: &AtomicU32, n: u32, _: Scope) -> u32 {
     step();
     fence(Ordering::SeqCst);
-    drop(word.queue().lock.lock().unwrap_or_else(|poison| poison.into_inner()));
-    if n == 1 {
-        word.queue().woken.notify_one()
-    } else {
-        word.queue().woken.notify_all()
+    let mut asleep = word.queue().asleep.lock().unwrap_or_else(|poison| poison.into_inner());
+    let woken = n.min(*asleep);
+    *asleep -= woken;
+    for _ in 0..woken {
+        word.queue().woken.notify_one();
     }
-    n
+    woken
 }
 
 /// Both sides of the handshake are full fences here: the pair is what `membarrier` gives.
