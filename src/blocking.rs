@@ -1,14 +1,13 @@
 //! Waiting: try, spin, announce, sleep, look again. Once, for every blocking call.
 //!
-//! Knows an attempt, a deadline and the tie to the peer. Knows nothing of what is attempted.
+//! Knows an attempt, a deadline and the tie to those who may end the wait. Knows nothing of what is attempted.
 
 use core::time::Duration;
 
 use crate::error::Fault;
-use crate::link::Link;
 use crate::options::Wait;
-use crate::sync::{self, Deadline, Scope, Slept};
-use crate::wake;
+use crate::sync::{self, Deadline, Slept};
+use crate::wake::Ticket;
 
 /// Pauses before a spinning caller begins to give way to others.
 const PAUSES: u32 = 64;
@@ -25,7 +24,7 @@ impl Wait {
 const SPIN: Duration = Duration::from_micros(50);
 
 /// The longest sleep on a word that a dead peer might never wake: also how soon a death is noticed.
-const SLICE: Duration = Duration::from_millis(100);
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
 /// The longest sleep when the waker may not have seen the announcement.
 const SHORT_SLICE: Duration = Duration::from_millis(1);
@@ -43,10 +42,34 @@ pub(crate) enum Stop<R> {
     Fault(Fault),
 }
 
-/// A side that can wait: an end of a ring with its tie.
+/// What a waiting handle is tied to: its bed, and whoever may end the wait.
+pub(crate) trait Tie {
+    /// How the handle waits.
+    fn wait(&self) -> Wait;
+    /// One more wait on the slow path.
+    fn count_wait(&mut self);
+    /// Announces a sleep in the handle's bed.
+    fn announce(&self) -> Ticket;
+    /// Takes the announcement back, where nobody else may have made it too.
+    fn retract(&self);
+    /// Sleeps in the bed.
+    fn sleep(&self, ticket: Ticket, until: Deadline) -> Slept;
+    /// The longest sleep; `None` where nobody can die without waking the handle.
+    fn slice(&mut self) -> Option<Duration>;
+    /// Whether the file still has all of its bytes.
+    fn check_file(&mut self) -> Result<(), Fault>;
+    /// Whether nobody is left to wait for; asks the kernel's locks when `probe`, and does what follows from a death.
+    fn gone(&mut self, probe: bool) -> Result<bool, Fault>;
+    /// Whether the locks have not been asked for a while.
+    fn probe_due(&self) -> bool;
+}
+
+/// A side that can wait: a handle with its tie.
 pub(crate) trait Side {
-    /// Its tie to the peer.
-    fn link(&mut self) -> &mut Link;
+    /// Of what kind the tie is.
+    type Tie: Tie;
+    /// Its tie.
+    fn tie(&mut self) -> &mut Self::Tie;
 }
 
 /// Waits until `attempt` answers something, the peer is gone, or the deadline has passed, having tried at least once.
@@ -60,43 +83,44 @@ pub(crate) fn until<S: Side, T, R>(
     mut attempt: impl FnMut(&mut S) -> Result<Option<T>, R>,
 ) -> Result<T, Stop<R>> {
     let mut look = |side: &mut S| attempt(side).map_err(Stop::Refused);
-    side.link().count_wait();
-    let forever = side.link().wait == Wait::Spin;
+    side.tie().count_wait();
+    let wait = side.tie().wait();
+    let forever = wait == Wait::Spin;
     // A model has no clock to end a short spin by.
-    if forever || side.link().wait == Wait::Adaptive && !sync::MODELLED {
+    if forever || wait == Wait::Adaptive && !sync::MODELLED {
         if let Some(found) = spin(side, deadline, forever, &mut look)? {
             return Ok(found);
         }
     }
     loop {
-        let ticket = side.link().announce();
+        let ticket = side.tie().announce();
         if let Some(found) = look(side).transpose() {
-            wake::retract(side.link().bed());
+            side.tie().retract();
             return found;
         }
         if let Some(ended) = over(side, deadline, false, &mut look) {
-            wake::retract(side.link().bed());
+            side.tie().retract();
             return ended;
         }
-        let link = side.link();
-        let slice = match link.scope() {
+        let tie = side.tie();
+        let slice = match tie.slice() {
             // The waker may have missed the bit.
             _ if !ticket.seen => deadline.min(Deadline::after(SHORT_SLICE)),
             // A dead peer wakes nobody; a garbling one may have cleared our bit.
-            Scope::Shared => deadline.min(Deadline::after(SLICE)),
+            Some(slice) => deadline.min(Deadline::after(slice)),
             // Threads of one process cannot die alone, and a handle that is dropped wakes the other.
-            Scope::Private => deadline,
+            None => deadline,
         };
-        let slept = wake::sleep(link.bed(), ticket, slice, link.scope());
+        let slept = tie.sleep(ticket, slice);
         if slept == Slept::TimedOut {
             // Nobody took the bit down. Before the ring is touched: it may have been cut short in the meantime.
-            link.check_file().map_err(Stop::Fault)?;
-            wake::retract(link.bed());
+            tie.check_file().map_err(Stop::Fault)?;
+            tie.retract();
         }
         if let Some(found) = look(side)? {
             return Ok(found);
         }
-        let probe = slept == Slept::TimedOut || side.link().probe_due();
+        let probe = slept == Slept::TimedOut || side.tie().probe_due();
         if let Some(ended) = over(side, deadline, probe, &mut look) {
             return ended;
         }
@@ -111,10 +135,13 @@ fn over<S: Side, T, R>(
     probe: bool,
     look: &mut impl FnMut(&mut S) -> Result<Option<T>, Stop<R>>,
 ) -> Option<Result<T, Stop<R>>> {
-    match side.link().gone(probe) {
+    match side.tie().gone(probe) {
         Err(fault) => Some(Err(Stop::Fault(fault))),
         Ok(true) => Some(look(side).and_then(|found| found.ok_or(Stop::Gone))),
-        Ok(false) if deadline.passed() => Some(Err(Stop::TimedOut)),
+        // Asking may have repaired what stood in the way.
+        Ok(false) if deadline.passed() => {
+            Some(look(side).and_then(|found| found.ok_or(Stop::TimedOut)))
+        }
         Ok(false) => None,
     }
 }
@@ -132,7 +159,7 @@ fn spin<S: Side, T, R>(
         if let Some(found) = look(side)? {
             return Ok(Some(found));
         }
-        let probe = side.link().probe_due();
+        let probe = side.tie().probe_due();
         if let Some(ended) = over(side, deadline, probe, look) {
             return ended.map(Some);
         }

@@ -2,13 +2,16 @@
 //!
 //! Knows the seats, the lock behind them, the wait words and what has gone wrong on this handle. Knows nothing of records.
 
+use core::time::Duration;
+
+use crate::blocking::{SLICE, Tie};
 use crate::error::{Fault, RingName};
 use crate::layout::control::ENDED;
 use crate::layout::view::View;
 use crate::ring::Damage;
 use crate::roster::{self, Presence, Role, Seat};
 use crate::sync::Ordering::Relaxed;
-use crate::sync::{self, AtomicU32, LightFence, Scope};
+use crate::sync::{self, AtomicU32, Deadline, LightFence, Scope, Slept};
 use crate::{options::Wait, wake};
 
 /// How long the answer of the lock is good for, in milliseconds, while somebody spins or calls `try_` in a loop.
@@ -208,43 +211,8 @@ impl Link {
         Ok(false)
     }
 
-    /// Whether the peer of this stream is gone: it let go, or (asked of the lock when `probe`) it died. The caller takes
-    /// one more look at the ring before it believes that the stream has ended.
-    pub(crate) fn gone(&mut self, probe: bool) -> Result<bool, Fault> {
-        if probe {
-            self.probed_ms = sync::coarse_ms();
-            self.check_file()?;
-        }
-        if self.keep_open {
-            return Ok(false);
-        }
-        let mut peer = Seat::load(&self.view, self.role.peer());
-        if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
-            // The word again: one that let go, or was followed, before the lock was asked is not dead.
-            let again = Seat::load(&self.view, self.role.peer());
-            if again == peer {
-                self.dead = Some(peer);
-            }
-            peer = again;
-        }
-        if !self.concerns(peer) {
-            return Ok(false);
-        }
-        let how = if peer.left() { Presence::Left } else { Presence::Died };
-        let gone = peer.left() || self.dead == Some(peer);
-        if gone {
-            self.gone = Some((peer, how));
-        }
-        Ok(gone)
-    }
-
     fn concerns(&self, peer: Seat) -> bool {
         peer.arrivals() > self.baseline
-    }
-
-    /// Whether the lock has not been asked for a while.
-    pub(crate) fn probe_due(&self) -> bool {
-        self.behind.is_some() && sync::coarse_ms().wrapping_sub(self.probed_ms) >= PROBE_EVERY_MS
     }
 
     fn peer_holds_lock(&self) -> Result<bool, Fault> {
@@ -256,14 +224,6 @@ impl Link {
                 source,
             }),
         }
-    }
-
-    /// Whether the file still has all of its bytes.
-    pub(crate) fn check_file(&mut self) -> Result<(), Fault> {
-        if let Some((found, wanted)) = self.cut_short() {
-            self.fault = Some(Sticky::Truncated { found, wanted });
-        }
-        self.usable()
     }
 
     /// The caller is told that the stream has ended, as [`gone`](Self::gone) judged just now. A receiver writes it down, so that
@@ -305,25 +265,9 @@ impl Link {
         self.view.count(self.role.wakes(), self.wakes);
     }
 
-    /// One more wait on the slow path.
-    pub(crate) fn count_wait(&mut self) {
-        self.waits = self.waits.wrapping_add(1);
-        self.view.count(self.role.waits(), self.waits);
-    }
-
     /// Where this handle sleeps.
-    pub(crate) fn bed(&self) -> &AtomicU32 {
+    fn bed(&self) -> &AtomicU32 {
         self.view.word32(self.role.bed())
-    }
-
-    /// Announces that this handle is about to sleep in its bed.
-    pub(crate) fn announce(&self) -> wake::Ticket {
-        wake::announce(self.bed(), self.view.word32(self.role.peer().light()))
-    }
-
-    /// Who may wake this handle.
-    pub(crate) fn scope(&self) -> Scope {
-        self.scope
     }
 
     /// Makes `Corrupt` stick to this handle.
@@ -371,5 +315,73 @@ impl Link {
     /// Waits and wakes since the ring was made.
     pub(crate) fn counters(&self) -> (u64, u64) {
         (self.waits, self.wakes)
+    }
+}
+
+impl Tie for Link {
+    fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    fn count_wait(&mut self) {
+        self.waits = self.waits.wrapping_add(1);
+        self.view.count(self.role.waits(), self.waits);
+    }
+
+    fn announce(&self) -> wake::Ticket {
+        wake::announce(self.bed(), self.view.word32(self.role.peer().light()))
+    }
+
+    fn retract(&self) {
+        wake::retract(self.bed());
+    }
+
+    fn sleep(&self, ticket: wake::Ticket, until: Deadline) -> Slept {
+        wake::sleep(self.bed(), ticket, until, self.scope)
+    }
+
+    fn slice(&mut self) -> Option<Duration> {
+        (self.scope == Scope::Shared).then_some(SLICE)
+    }
+
+    fn check_file(&mut self) -> Result<(), Fault> {
+        if let Some((found, wanted)) = self.cut_short() {
+            self.fault = Some(Sticky::Truncated { found, wanted });
+        }
+        self.usable()
+    }
+
+    /// Whether the peer of this stream is gone: it let go, or (asked of the lock when `probe`) it died. The caller takes
+    /// one more look at the ring before it believes that the stream has ended.
+    fn gone(&mut self, probe: bool) -> Result<bool, Fault> {
+        if probe {
+            self.probed_ms = sync::coarse_ms();
+            self.check_file()?;
+        }
+        if self.keep_open {
+            return Ok(false);
+        }
+        let mut peer = Seat::load(&self.view, self.role.peer());
+        if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
+            // The word again: one that let go, or was followed, before the lock was asked is not dead.
+            let again = Seat::load(&self.view, self.role.peer());
+            if again == peer {
+                self.dead = Some(peer);
+            }
+            peer = again;
+        }
+        if !self.concerns(peer) {
+            return Ok(false);
+        }
+        let how = if peer.left() { Presence::Left } else { Presence::Died };
+        let gone = peer.left() || self.dead == Some(peer);
+        if gone {
+            self.gone = Some((peer, how));
+        }
+        Ok(gone)
+    }
+
+    fn probe_due(&self) -> bool {
+        self.behind.is_some() && sync::coarse_ms().wrapping_sub(self.probed_ms) >= PROBE_EVERY_MS
     }
 }

@@ -24,7 +24,7 @@ use core::mem::MaybeUninit;
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::blocking::{self, Side, Stop};
+use crate::blocking::{self, Side, Stop, Tie};
 use crate::draft::Draft;
 use crate::error::{
     Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
@@ -272,7 +272,9 @@ impl core::fmt::Debug for Sender {
 }
 
 impl Side for Sender {
-    fn link(&mut self) -> &mut Link {
+    type Tie = Link;
+
+    fn tie(&mut self) -> &mut Link {
         &mut self.link
     }
 }
@@ -812,7 +814,9 @@ impl core::fmt::Debug for Receiver {
 }
 
 impl Side for Receiver {
-    fn link(&mut self) -> &mut Link {
+    type Tie = Link;
+
+    fn tie(&mut self) -> &mut Link {
         &mut self.link
     }
 }
