@@ -43,6 +43,71 @@ impl AsRef<str> for RingName {
     }
 }
 
+/// Who has claimed the slot of a ring that a call waited for, and holds it.
+///
+/// Alive, as the kernel's lock says. It may be stopped: then the ring waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its seat in the ring's table.
+    pub seat: u32,
+    /// `"sender"` or `"receiver"`.
+    pub role: &'static str,
+    /// Its process, as it numbers itself. 0: unknown, or this one.
+    pub pid: u32,
+}
+
+impl Holder {
+    /// Why a call that waited for it timed out.
+    fn why(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} in seat {}", self.role, self.seat)?;
+        if self.pid != 0 {
+            write!(f, " (process {})", self.pid)?;
+        }
+        let what = match self.role {
+            "sender" => "has claimed the next message and not committed it",
+            _ => "has taken the next message and not released it",
+        };
+        write!(f, " {what}; it is alive, perhaps stopped: give it more time, or end it")
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in seat {}", self.role, self.seat)?;
+        if self.pid == 0 { Ok(()) } else { write!(f, ", process {}", self.pid) }
+    }
+}
+
+/// Why a call timed out: because of somebody, or for a reason that is nobody's.
+struct Because<'a> {
+    holder: &'a Option<Holder>,
+    otherwise: &'static str,
+}
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.holder {
+            Some(holder) => holder.why(f),
+            None => f.write_str(self.otherwise),
+        }
+    }
+}
+
+/// Why a ring stayed full.
+fn full(holder: &Option<Holder>) -> Because<'_> {
+    let otherwise =
+        "its receiver is slow, stopped or not there yet; try again, or give it more time";
+    Because { holder, otherwise }
+}
+
+/// Why a ring stayed empty.
+fn empty(holder: &Option<Holder>) -> Because<'_> {
+    let otherwise =
+        "its sender is silent, stopped or not there yet; try again, or give it more time";
+    Because { holder, otherwise }
+}
+
 /// Writes one predicate for each variant, so that a caller need not import the enum
 /// to ask the one question it has.
 macro_rules! predicates {
@@ -95,6 +160,17 @@ pub enum OpenError {
         ring: RingName,
         /// `"sender"` or `"receiver"`.
         role: &'static str,
+    },
+    /// Every seat of the ring is somebody's who is alive.
+    #[error(
+        "all {seats} seats of ring {ring:?} are held by processes that are alive: wait until one \
+         of them leaves, or use another ring"
+    )]
+    Crowded {
+        /// The ring.
+        ring: RingName,
+        /// How many seats it has.
+        seats: u32,
     },
     /// No ring can have that name. Nothing was asked of the kernel.
     #[error(
@@ -245,6 +321,8 @@ predicates!(OpenError {
     is_already_exists => Self::AlreadyExists { .. },
     /// Whether somebody else is this end of the ring.
     is_seat_taken => Self::SeatTaken { .. },
+    /// Whether every seat of the ring is somebody's who is alive.
+    is_crowded => Self::Crowded { .. },
     /// Whether no ring can have that name.
     is_bad_name => Self::BadName { .. },
     /// Whether the folder is missing or not to be trusted.
@@ -451,13 +529,12 @@ predicates!(TrySendError {
 #[non_exhaustive]
 pub enum SendTimeoutError {
     /// There was no room until the deadline.
-    #[error(
-        "ring {ring:?} stayed full until the deadline: its receiver is slow, stopped or not \
-         there yet; try again, or give it more time"
-    )]
+    #[error("ring {ring:?} stayed full until the deadline: {}", full(.holder))]
     Timeout {
         /// The ring.
         ring: RingName,
+        /// Who holds the slot that the call waited for, if that is known. Rings of bytes have no slots.
+        holder: Option<Holder>,
     },
     /// The receiver has left.
     #[error("ring {ring:?} has no receiver any more: send again when another has come, or stop")]
@@ -581,13 +658,12 @@ predicates!(TryRecvError {
 #[non_exhaustive]
 pub enum RecvTimeoutError {
     /// There was no message until the deadline.
-    #[error(
-        "ring {ring:?} stayed empty until the deadline: its sender is silent, stopped or not \
-         there yet; try again, or give it more time"
-    )]
+    #[error("ring {ring:?} stayed empty until the deadline: {}", empty(.holder))]
     Timeout {
         /// The ring.
         ring: RingName,
+        /// Who holds the slot that the call waited for, if that is known. Rings of bytes have no slots.
+        holder: Option<Holder>,
     },
     /// The sender has left and everything that it sent was received.
     #[error(
@@ -669,6 +745,7 @@ mod tests {
             OpenError::NotFound { ring: ring.clone() },
             OpenError::AlreadyExists { ring: ring.clone() },
             OpenError::SeatTaken { ring: ring.clone(), role: "sender" },
+            OpenError::Crowded { ring: ring.clone(), seats: 1024 },
             OpenError::BadName { name: "ticks".into(), why },
             OpenError::BadFolder { path: "/ticks".into(), why: why.into() },
             OpenError::BadOption { what: "ticks", why: why.into() },
@@ -727,6 +804,7 @@ mod tests {
             OpenError::is_not_found,
             OpenError::is_already_exists,
             OpenError::is_seat_taken,
+            OpenError::is_crowded,
             OpenError::is_bad_name,
             OpenError::is_bad_folder,
             OpenError::is_bad_option,
@@ -782,9 +860,9 @@ mod tests {
             assert!(!timed.is_timeout());
             assert_eq!(text, timed.to_string());
         }
-        assert!(SendTimeoutError::Timeout { ring: ring() }.is_timeout());
+        assert!(SendTimeoutError::Timeout { ring: ring(), holder: None }.is_timeout());
         assert!(TrySendError::Full.is_full());
-        is_a_sentence(&SendTimeoutError::Timeout { ring: ring() });
+        is_a_sentence(&SendTimeoutError::Timeout { ring: ring(), holder: None });
         is_a_sentence(&TrySendError::Full);
     }
 
@@ -804,10 +882,50 @@ mod tests {
             assert!(!timed.is_timeout());
             assert_eq!(text, timed.to_string());
         }
-        assert!(RecvTimeoutError::Timeout { ring: ring() }.is_timeout());
+        assert!(RecvTimeoutError::Timeout { ring: ring(), holder: None }.is_timeout());
         assert!(TryRecvError::Empty.is_empty());
-        is_a_sentence(&RecvTimeoutError::Timeout { ring: ring() });
+        is_a_sentence(&RecvTimeoutError::Timeout { ring: ring(), holder: None });
         is_a_sentence(&TryRecvError::Empty);
+    }
+
+    #[test]
+    fn a_timeout_names_who_held_the_call_up() {
+        let sender = Holder { seat: 5, role: "sender", pid: 1234 };
+        let receiver = Holder { seat: 6, role: "receiver", pid: 0 };
+        assert_eq!(sender.to_string(), "sender in seat 5, process 1234");
+        assert_eq!(receiver.to_string(), "receiver in seat 6");
+        let error = RecvTimeoutError::Timeout { ring: ring(), holder: Some(sender) };
+        is_a_sentence(&error);
+        assert_eq!(
+            error.to_string(),
+            "ring \"ticks\" stayed empty until the deadline: the sender in seat 5 (process 1234) \
+             has claimed the next message and not committed it; it is alive, perhaps stopped: give \
+             it more time, or end it"
+        );
+        let error = SendTimeoutError::Timeout { ring: ring(), holder: Some(receiver) };
+        is_a_sentence(&error);
+        assert_eq!(
+            error.to_string(),
+            "ring \"ticks\" stayed full until the deadline: the receiver in seat 6 has taken the \
+             next message and not released it; it is alive, perhaps stopped: give it more time, or \
+             end it"
+        );
+    }
+
+    #[test]
+    fn a_timeout_that_is_nobodys_says_what_may_be_wrong() {
+        let error = RecvTimeoutError::Timeout { ring: ring(), holder: None };
+        assert_eq!(
+            error.to_string(),
+            "ring \"ticks\" stayed empty until the deadline: its sender is silent, stopped or not \
+             there yet; try again, or give it more time"
+        );
+        let error = SendTimeoutError::Timeout { ring: ring(), holder: None };
+        assert_eq!(
+            error.to_string(),
+            "ring \"ticks\" stayed full until the deadline: its receiver is slow, stopped or not \
+             there yet; try again, or give it more time"
+        );
     }
 
     #[test]

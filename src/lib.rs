@@ -61,7 +61,7 @@ mod link;
 pub mod spsc;
 
 pub use error::{
-    Fault, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
+    Fault, Holder, OpenError, RecvError, RecvTimeoutError, RingName, SendError, SendTimeoutError,
     TryRecvError, TrySendError,
 };
 #[cfg(all(

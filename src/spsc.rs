@@ -123,7 +123,7 @@ fn never_timed_out(error: SendTimeoutError) -> SendError {
         SendTimeoutError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
         SendTimeoutError::Fault(fault) => SendError::Fault(fault),
         // `Timeout` cannot be: the deadline was never.
-        SendTimeoutError::Disconnected { ring } | SendTimeoutError::Timeout { ring } => {
+        SendTimeoutError::Disconnected { ring } | SendTimeoutError::Timeout { ring, .. } => {
             SendError::Disconnected { ring }
         }
     }
@@ -134,7 +134,7 @@ fn never_timed_out_recv(error: RecvTimeoutError) -> RecvError {
     match error {
         RecvTimeoutError::Fault(fault) => RecvError::Fault(fault),
         // `Timeout` cannot be: the deadline was never.
-        RecvTimeoutError::Disconnected { ring } | RecvTimeoutError::Timeout { ring } => {
+        RecvTimeoutError::Disconnected { ring } | RecvTimeoutError::Timeout { ring, .. } => {
             RecvError::Disconnected { ring }
         }
     }
@@ -663,7 +663,9 @@ impl Sender {
     fn stopped(&mut self, stop: Stop<Refused>, len: usize) -> SendTimeoutError {
         let ring = self.link.name().clone();
         match stop {
-            Stop::TimedOut | Stop::Refused(Refused::Full) => SendTimeoutError::Timeout { ring },
+            Stop::TimedOut | Stop::Refused(Refused::Full) => {
+                SendTimeoutError::Timeout { ring, holder: None }
+            }
             Stop::Gone => {
                 self.link.report_end();
                 SendTimeoutError::Disconnected { ring }
@@ -938,7 +940,7 @@ impl Receiver {
         match taken {
             Ok(()) => Ok(()),
             Err(Stop::TimedOut) => {
-                Err(RecvTimeoutError::Timeout { ring: self.link.name().clone() })
+                Err(RecvTimeoutError::Timeout { ring: self.link.name().clone(), holder: None })
             }
             Err(Stop::Gone) => {
                 self.link.report_end();
