@@ -52,7 +52,7 @@ impl Endpoint {
         options: &Options,
     ) -> Result<Endpoint, OpenError> {
         let place = shm::place(name)?;
-        options.check()?;
+        check(kind, options)?;
         arm(&place)?;
         create(&place, kind, role, options, true)
     }
@@ -60,7 +60,7 @@ impl Endpoint {
     /// Creates the ring and takes no seat.
     pub(crate) fn make(name: &str, kind: Kind, options: &Options) -> Result<(), OpenError> {
         let place = shm::place(name)?;
-        options.check()?;
+        check(kind, options)?;
         arm(&place)?;
         // Which role it is that takes no seat does not matter.
         create(&place, kind, Role::Receiver, options, false).map(drop)
@@ -87,7 +87,7 @@ impl Endpoint {
         options: &Options,
     ) -> Result<Endpoint, OpenError> {
         let place = shm::place(name)?;
-        options.check()?;
+        check(kind, options)?;
         arm(&place)?;
         let mut tries = 0;
         loop {
@@ -148,6 +148,14 @@ impl Endpoint {
     #[inline]
     pub(crate) fn forked(&self) -> bool {
         fork::generation() != self.generation
+    }
+}
+
+/// Refuses options that no ring of this kind can have.
+fn check(kind: Kind, options: &Options) -> Result<(), OpenError> {
+    match kind {
+        Kind::Spsc => options.check_bytes(),
+        Kind::Mpmc => options.check_slots(),
     }
 }
 

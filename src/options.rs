@@ -3,11 +3,16 @@
 #![forbid(unsafe_code)]
 
 use crate::error::OpenError;
-use crate::layout::geometry::{MAX_CAPACITY, MIN_CAPACITY};
+use crate::layout::geometry::{self, LINE, MAX_CAPACITY, MAX_SLOT_LEN, MIN_CAPACITY, MIN_SLOTS};
 
 /// What holds when nothing is said.
 const DEFAULT_CAPACITY: u64 = 64 * 1024;
+const DEFAULT_SLOTS: u64 = 1024;
+const DEFAULT_MAX_LEN: u64 = 256;
 const DEFAULT_MODE: u32 = 0o600;
+
+/// The most slots that fit below the largest capacity.
+const MAX_SLOTS: u64 = MAX_CAPACITY / LINE;
 
 /// What becomes of a message whose receiver dies with it in hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -56,6 +61,7 @@ pub enum Wait {
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     capacity: Option<u64>,
+    max_len: Option<u64>,
     mode: Option<u32>,
     keep_open: Option<bool>,
     delivery: Option<Delivery>,
@@ -70,11 +76,23 @@ impl Options {
         Options::default()
     }
 
-    /// The size of the ring in bytes, a power of two from 4096 up. 64 KiB unless
-    /// said otherwise. A message may take up to about half of it.
+    /// How much the ring holds.
+    ///
+    /// - `spsc`: bytes, a power of two from 4096 up. 64 KiB unless said otherwise. A
+    ///   message may take up to about half of it.
+    /// - `mpmc`: messages, a power of two from 2 up. 1024 unless said otherwise.
     #[must_use]
-    pub fn capacity(mut self, bytes: usize) -> Options {
-        self.capacity = Some(bytes as u64);
+    pub fn capacity(mut self, capacity: usize) -> Options {
+        self.capacity = Some(capacity as u64);
+        self
+    }
+
+    /// The longest message of an `mpmc` ring, in bytes: each of its slots has room
+    /// for one. 256 unless said otherwise, 1 GiB at most. Not for `spsc`, where the
+    /// capacity alone decides.
+    #[must_use]
+    pub fn max_len(mut self, bytes: usize) -> Options {
+        self.max_len = Some(bytes as u64);
         self
     }
 
@@ -116,8 +134,8 @@ impl Options {
         self
     }
 
-    /// The position at which the ring begins: a multiple of 64. For tests that
-    /// want to see the positions wrap.
+    /// The position at which the ring begins: for `spsc` a multiple of 64, for `mpmc`
+    /// any. For tests that want to see the positions wrap.
     #[doc(hidden)]
     #[must_use]
     pub fn start_position(mut self, position: u64) -> Options {
@@ -131,6 +149,10 @@ impl Options {
 impl Options {
     pub(crate) fn given_capacity(&self) -> Option<u64> {
         self.capacity
+    }
+
+    pub(crate) fn given_max_len(&self) -> Option<u64> {
+        self.max_len
     }
 
     pub(crate) fn given_keep_open(&self) -> Option<bool> {
@@ -153,6 +175,14 @@ impl Options {
         self.capacity.unwrap_or(DEFAULT_CAPACITY)
     }
 
+    pub(crate) fn get_slots(&self) -> u64 {
+        self.capacity.unwrap_or(DEFAULT_SLOTS)
+    }
+
+    pub(crate) fn get_max_len(&self) -> u64 {
+        self.max_len.unwrap_or(DEFAULT_MAX_LEN)
+    }
+
     pub(crate) fn get_mode(&self) -> u32 {
         self.mode.unwrap_or(DEFAULT_MODE)
     }
@@ -170,19 +200,47 @@ impl Options {
     }
 
     /// Refuses what no ring of bytes can be.
-    pub(crate) fn check(&self) -> Result<(), OpenError> {
-        let bad = |what, why| Err(OpenError::BadOption { what, why });
-        let capacity = self.get_capacity();
-        if !capacity.is_power_of_two() || !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) {
+    pub(crate) fn check_bytes(&self) -> Result<(), OpenError> {
+        self.check_no_max_len()?;
+        check_power("capacity", self.get_capacity(), MIN_CAPACITY, MAX_CAPACITY)?;
+        self.check_mode()?;
+        let start = self.get_start();
+        if start % LINE != 0 {
+            return bad("start_position", format!("{start} is not a multiple of {LINE}"));
+        }
+        Ok(())
+    }
+
+    /// Refuses what no ring of slots can be.
+    pub(crate) fn check_slots(&self) -> Result<(), OpenError> {
+        let (slots, max_len) = (self.get_slots(), self.get_max_len());
+        check_power("capacity", slots, MIN_SLOTS, MAX_SLOTS)?;
+        let longest = geometry::longest_slot(slots).min(MAX_SLOT_LEN);
+        if max_len > longest {
             return bad(
-                "capacity",
+                "max_len",
                 format!(
-                    "{capacity} is not a power of two from {MIN_CAPACITY} to {MAX_CAPACITY}; \
-                     the nearest that is so is {}",
-                    nearest(capacity)
+                    "{max_len} bytes are too many for each of {slots} slots; use {longest} or less"
                 ),
             );
         }
+        self.check_mode()
+    }
+
+    /// Refuses a length of messages for a ring of bytes, which has none to be set.
+    pub(crate) fn check_no_max_len(&self) -> Result<(), OpenError> {
+        match self.max_len {
+            None => Ok(()),
+            Some(_) => bad(
+                "max_len",
+                "a ring of bytes takes messages up to about half of its capacity; leave max_len \
+                 out and set the capacity, or use quoit::mpmc"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn check_mode(&self) -> Result<(), OpenError> {
         let mode = self.get_mode();
         if mode & !0o777 != 0 {
             return bad(
@@ -205,34 +263,111 @@ impl Options {
                 ),
             );
         }
-        let start = self.get_start();
-        if start % 64 != 0 {
-            return bad("start_position", format!("{start} is not a multiple of 64"));
-        }
         Ok(())
     }
 }
 
-fn nearest(capacity: u64) -> u64 {
-    capacity.clamp(MIN_CAPACITY, MAX_CAPACITY).next_power_of_two()
+fn bad(what: &'static str, why: String) -> Result<(), OpenError> {
+    Err(OpenError::BadOption { what, why })
+}
+
+/// Refuses what is not a power of two from `least` to `most`, which are.
+fn check_power(what: &'static str, value: u64, least: u64, most: u64) -> Result<(), OpenError> {
+    if value.is_power_of_two() && (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let nearest = value.clamp(least, most).next_power_of_two();
+    bad(
+        what,
+        format!(
+            "{value} is not a power of two from {least} to {most}; the nearest that is so is \
+             {nearest}"
+        ),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::geometry::Slots;
 
     #[test]
     fn the_defaults_are_a_private_ring_of_64_kib() {
         let options = Options::new();
-        options.check().unwrap();
+        options.check_bytes().unwrap();
         assert_eq!(options.get_capacity(), 65536);
         assert_eq!(options.get_mode(), 0o600);
         assert!(!options.get_keep_open());
         assert_eq!(options.get_delivery(), Delivery::AtLeastOnce);
         assert_eq!(options.get_start(), 0);
         assert_eq!(options.given_capacity(), None);
+        assert_eq!(options.given_max_len(), None);
         assert_eq!(options.given_keep_open(), None);
         assert_eq!(options.given_delivery(), None);
+    }
+
+    #[test]
+    fn the_defaults_of_slots_are_1024_of_256_bytes() {
+        let options = Options::new();
+        options.check_slots().unwrap();
+        assert_eq!(options.get_slots(), 1024);
+        assert_eq!(options.get_max_len(), 256);
+    }
+
+    #[test]
+    fn what_is_said_of_slots_holds() {
+        let options = Options::new().capacity(2).max_len(0).start_position(7);
+        options.check_slots().unwrap();
+        assert_eq!(options.get_slots(), 2);
+        assert_eq!((options.get_max_len(), options.given_max_len()), (0, Some(0)));
+        assert_eq!(options.get_start(), 7);
+    }
+
+    #[test]
+    fn a_number_of_slots_that_no_ring_has_is_refused() {
+        for slots in [0, 1, 3, 1000, usize::MAX, usize::MAX / 2 + 1, 2 * MAX_SLOTS as usize] {
+            let error = Options::new().capacity(slots).max_len(8).check_slots().unwrap_err();
+            assert!(error.is_bad_option(), "{error}");
+            assert!(error.to_string().contains("option capacity"), "{error}");
+        }
+        for (slots, nearest) in [(0, "is 2"), (1000, "is 1024"), (1025, "is 2048")] {
+            let error = Options::new().capacity(slots).check_slots().unwrap_err().to_string();
+            assert!(error.ends_with(nearest), "{error}");
+        }
+        Options::new().capacity(MAX_SLOTS as usize).max_len(48).check_slots().unwrap();
+    }
+
+    #[test]
+    fn a_message_too_long_for_the_slots_is_refused_and_the_longest_is_named() {
+        for slots in (1..=MAX_SLOTS.trailing_zeros()).map(|power| 1usize << power) {
+            let longest = geometry::longest_slot(slots as u64).min(MAX_SLOT_LEN) as usize;
+            Options::new().capacity(slots).max_len(longest).check_slots().unwrap();
+            for len in [longest + 1, usize::MAX] {
+                let error = Options::new().capacity(slots).max_len(len).check_slots().unwrap_err();
+                assert!(error.is_bad_option(), "{error}");
+                let text = error.to_string();
+                assert!(text.contains("option max_len"), "{text}");
+                assert!(text.ends_with(&format!("use {longest} or less")), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_passes_is_a_shape_and_what_does_not_is_none() {
+        for power in 0..=MAX_CAPACITY.trailing_zeros() {
+            for len in [0, 47, 48, 49, 191, 192, 256, 1 << 20, MAX_SLOT_LEN, MAX_SLOT_LEN + 1] {
+                let options = Options::new().capacity(1 << power).max_len(len as usize);
+                let shape = Slots::new(options.get_slots(), options.get_max_len(), 1);
+                assert_eq!(options.check_slots().is_ok(), shape.is_some(), "2^{power} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_of_bytes_has_no_length_of_messages_to_set() {
+        let error = Options::new().max_len(256).check_bytes().unwrap_err();
+        assert!(error.is_bad_option(), "{error}");
+        assert!(error.to_string().contains("leave max_len out and set the capacity"), "{error}");
     }
 
     #[test]
@@ -245,7 +380,7 @@ mod tests {
             .accept_uid(7)
             .accept_gid(8)
             .start_position(128);
-        options.check().unwrap();
+        options.check_bytes().unwrap();
         assert_eq!(options.given_capacity(), Some(4096));
         assert_eq!(options.get_mode(), 0o660);
         assert_eq!(options.given_keep_open(), Some(true));
@@ -258,30 +393,33 @@ mod tests {
     #[test]
     fn a_capacity_that_no_ring_has_is_refused() {
         for capacity in [0, 1, 2048, 4095, 4097, 65535, usize::MAX, usize::MAX / 2 + 1] {
-            let error = Options::new().capacity(capacity).check().unwrap_err();
+            let error = Options::new().capacity(capacity).check_bytes().unwrap_err();
             assert!(error.is_bad_option(), "{error}");
         }
         for power in 12..=30 {
-            Options::new().capacity(1 << power).check().unwrap();
+            Options::new().capacity(1 << power).check_bytes().unwrap();
         }
-        let error = Options::new().capacity(5000).check().unwrap_err().to_string();
+        let error = Options::new().capacity(5000).check_bytes().unwrap_err().to_string();
         assert!(error.contains("8192"), "{error}");
     }
 
     #[test]
     fn a_mode_that_locks_the_owner_out_or_lets_everybody_in_is_refused() {
         for mode in [0o666, 0o602, 0o000, 0o400, 0o200, 0o1600, 0o4600, u32::MAX] {
-            let error = Options::new().mode(mode).check().unwrap_err();
-            assert!(error.is_bad_option(), "{error}");
+            for check in [Options::check_bytes, Options::check_slots] {
+                let error = check(&Options::new().mode(mode)).unwrap_err();
+                assert!(error.is_bad_option(), "{error}");
+            }
         }
         for mode in [0o600, 0o640, 0o644, 0o660, 0o664, 0o700] {
-            Options::new().mode(mode).check().unwrap();
+            Options::new().mode(mode).check_bytes().unwrap();
         }
     }
 
     #[test]
     fn a_start_between_two_lines_is_refused() {
-        assert!(Options::new().start_position(1).check().unwrap_err().is_bad_option());
-        Options::new().start_position(u64::MAX - 63).check().unwrap();
+        assert!(Options::new().start_position(1).check_bytes().unwrap_err().is_bad_option());
+        Options::new().start_position(u64::MAX - 63).check_bytes().unwrap();
+        Options::new().start_position(u64::MAX).check_slots().unwrap();
     }
 }

@@ -90,10 +90,7 @@ pub fn create(name: &str, options: &Options) -> Result<(), OpenError> {
 /// [`OpenError::BadOption`] for a capacity that no ring can have. Memory that the process cannot have ends it, as any other
 /// allocation does.
 pub fn channel(options: &Options) -> Result<(Sender, Receiver), OpenError> {
-    if !sync::MODELLED {
-        options.check()?;
-    }
-    // A model's ring may be smaller than any named one.
+    options.check_bytes()?;
     let ring = Geometry::new(options.get_capacity()).ok_or_else(|| OpenError::BadOption {
         what: "capacity",
         why: String::from("is not a power of two"),

@@ -14,8 +14,8 @@ pub const HEADER: u64 = 16;
 /// being filled, and no vector store straddles two lines (docs/benchmarks.md).
 pub const OWN_LINE: u64 = 192;
 
-/// The smallest capacity of a named ring, in bytes.
-pub const MIN_CAPACITY: u64 = 4096;
+/// The smallest capacity of a ring of bytes. A model's may be smaller than any other.
+pub const MIN_CAPACITY: u64 = if crate::sync::MODELLED { 4 * LINE } else { 4096 };
 
 /// The largest capacity, in bytes.
 pub const MAX_CAPACITY: u64 = if usize::BITS == 64 { 1 << 40 } else { 1 << 30 };
@@ -139,6 +139,13 @@ pub const SEAT_LEN: u64 = 128;
 
 /// Bits of a lap, as a slot's word has room for them.
 const LAP_BITS: u32 = 48;
+
+/// The longest message that each of `slots`, a power of two up to the largest capacity in lines, can hold within that
+/// capacity.
+pub const fn longest_slot(slots: u64) -> u64 {
+    let stride = MAX_CAPACITY / slots;
+    if stride >= OWN_LINE + LINE { stride - LINE } else { stride - HEADER }
+}
 
 /// The shape of a ring of slots, checked once: how many, for how long a message, and how many may take part.
 ///
