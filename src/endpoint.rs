@@ -5,6 +5,9 @@
 //! name exists. Opened: looked at, opened, read and found sound, then locked, then
 //! found to be still the file of that name, and only then mapped. A file that is
 //! refused has not been written to.
+//!
+//! A ring of slots has no role to lock: who opens it takes a seat of the table
+//! afterwards, and asks again whether the file still has its name.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -14,9 +17,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{OpenError, RingName};
-use crate::layout::geometry::{Geometry, spsc_max_len};
+use crate::layout::geometry::{Geometry, Shape, Slots, spsc_max_len};
 pub(crate) use crate::layout::header::Kind;
 use crate::layout::header::{self, Header, Malformed};
+use crate::layout::slot;
 use crate::layout::view::View;
 use crate::options::{Delivery, Options};
 use crate::os::map::{Held, Mapping};
@@ -31,51 +35,54 @@ const RETRIES: u32 = 3;
 /// [`Mapping::disturbed`]).
 const FORKS_BORNE: u32 = 32;
 
-/// One end of a ring: its mapping, and the lock that says it is taken. Both go when
-/// the last clone of the mapping goes.
+/// One end of a ring: its mapping, and the locks that say what is taken. They go
+/// when the last clone of the mapping goes.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) name: RingName,
     pub(crate) header: Header,
-    pub(crate) role: Role,
+    /// The role whose lock is held, if one is.
+    pub(crate) role: Option<Role>,
     /// The fork generation in which it was opened.
     pub(crate) generation: u64,
+    place: Place,
 }
 
 impl Endpoint {
-    /// Creates the ring, and takes the seat before anybody else can see it.
+    /// Creates the ring, and takes the seat, if one is named, before anybody else can
+    /// see it.
     pub(crate) fn create(
         name: &str,
         kind: Kind,
-        role: Role,
+        seat: Option<Role>,
         options: &Options,
     ) -> Result<Endpoint, OpenError> {
         let place = shm::place(name)?;
         check(kind, options)?;
         arm(&place)?;
-        create(&place, kind, role, options, true)
+        create(&place, kind, seat, options)
     }
 
     /// Creates the ring and takes no seat.
     pub(crate) fn make(name: &str, kind: Kind, options: &Options) -> Result<(), OpenError> {
-        let place = shm::place(name)?;
-        check(kind, options)?;
-        arm(&place)?;
-        // Which role it is that takes no seat does not matter.
-        create(&place, kind, Role::Receiver, options, false).map(drop)
+        Endpoint::create(name, kind, None, options).map(drop)
     }
 
-    /// Opens a ring that exists, and takes the seat.
+    /// Opens a ring that exists, and takes the seat, if one is named.
     pub(crate) fn open(
         name: &str,
         kind: Kind,
-        role: Role,
+        seat: Option<Role>,
         options: &Options,
     ) -> Result<Endpoint, OpenError> {
         let place = shm::place(name)?;
+        if kind == Kind::Spsc {
+            // What no ring has is not compared with this one.
+            options.check_no_max_len()?;
+        }
         arm(&place)?;
-        open(&place, kind, role, options, |header| compare(&place, header, options))
+        open(&place, kind, seat, options, |header| compare(&place, header, options))
     }
 
     /// Opens the ring if it exists, in which case it must be what the options
@@ -83,7 +90,7 @@ impl Endpoint {
     pub(crate) fn open_or_create(
         name: &str,
         kind: Kind,
-        role: Role,
+        seat: Option<Role>,
         options: &Options,
     ) -> Result<Endpoint, OpenError> {
         let place = shm::place(name)?;
@@ -91,20 +98,54 @@ impl Endpoint {
         arm(&place)?;
         let mut tries = 0;
         loop {
-            match open(&place, kind, role, options, |header| compare(&place, header, options)) {
+            match open(&place, kind, seat, options, |header| compare(&place, header, options)) {
                 Err(OpenError::NotFound { .. }) => {}
                 done => return done,
             }
-            match create(&place, kind, role, options, true) {
+            match create(&place, kind, seat, options) {
                 Err(OpenError::AlreadyExists { .. }) if tries < RETRIES => tries += 1,
                 done => return done,
             }
         }
     }
 
-    /// Whether somebody alive is the other end.
+    /// Whether somebody alive is the other end. Without a role there is no other end.
     pub(crate) fn peer_holds_lock(&self) -> io::Result<bool> {
-        lock::is_held(self.mapping.fd(), self.role.peer().lock_byte())
+        self.role.map_or(Ok(false), |role| self.is_held(role.peer().lock_byte()))
+    }
+
+    /// Takes the lock on one byte of the file. `false`: another opening holds it. Not
+    /// for a byte that this one holds: that would be granted.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub(crate) fn try_lock(&self, byte: u64) -> io::Result<bool> {
+        self.ours().and_then(|()| lock::try_lock(self.mapping.fd(), byte))
+    }
+
+    /// Gives the lock on one byte back.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub(crate) fn unlock(&self, byte: u64) -> io::Result<()> {
+        self.ours().and_then(|()| lock::unlock(self.mapping.fd(), byte))
+    }
+
+    /// Whether another opening holds the lock on one byte.
+    pub(crate) fn is_held(&self, byte: u64) -> io::Result<bool> {
+        self.ours().and_then(|()| lock::is_held(self.mapping.fd(), byte))
+    }
+
+    /// Refuses to touch the descriptor in a forked child: its number may be another
+    /// file's there.
+    fn ours(&self) -> io::Result<()> {
+        if self.forked() {
+            return Err(io::Error::other("the ring was opened before this process was forked"));
+        }
+        Ok(())
+    }
+
+    /// Whether the ring's name still leads to this very file.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub(crate) fn has_its_name(&self) -> Result<bool, OpenError> {
+        self.ours().map_err(|source| os(&self.place, "looking at its file", source))?;
+        shm::is_at(&self.place, self.mapping.file())
     }
 
     /// Whether the ring has lost its name. It works on for those who have it open.
@@ -120,9 +161,19 @@ impl Endpoint {
         (found < wanted).then_some((found, wanted))
     }
 
-    /// The ring's memory.
+    /// The memory of a ring of bytes.
     pub(crate) fn view(&self) -> Result<View, OpenError> {
-        let ring = Geometry::new(self.header.capacity);
+        let spsc = self.header.kind == Kind::Spsc;
+        self.memory(Geometry::new(self.header.capacity).filter(|_| spsc))
+    }
+
+    /// The memory of a ring of slots.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub(crate) fn slots(&self) -> Result<View<Slots>, OpenError> {
+        self.memory(self.header.slots())
+    }
+
+    fn memory<G: Shape>(&self, ring: Option<G>) -> Result<View<G>, OpenError> {
         ring.and_then(|ring| region::mapped(Arc::clone(&self.mapping), ring))
             .ok_or_else(|| OpenError::Corrupt { ring: self.name.clone(), what: "capacity" })
     }
@@ -167,23 +218,23 @@ fn os(place: &Place, doing: &'static str, source: io::Error) -> OpenError {
     OpenError::Os { ring: place.name.clone(), doing, source }
 }
 
-fn endpoint(place: &Place, mapping: Mapping, header: Header, role: Role) -> Endpoint {
+fn endpoint(place: &Place, mapping: Mapping, header: Header, seat: Option<Role>) -> Endpoint {
     Endpoint {
         generation: mapping.generation(),
         mapping: Arc::new(mapping),
         name: place.name.clone(),
         header,
-        role,
+        role: seat,
+        place: place.clone(),
     }
 }
 
-/// Makes the file, and takes the seat of `role` before it has a name, if somebody is to sit there.
+/// Makes the file, and takes the seat, if one is named, before it has a name.
 fn create(
     place: &Place,
     kind: Kind,
-    role: Role,
+    seat: Option<Role>,
     options: &Options,
-    sit: bool,
 ) -> Result<Endpoint, OpenError> {
     let mut forks = 0;
     loop {
@@ -193,8 +244,8 @@ fn create(
         write(draft.held.file(), &header).map_err(|e| os(place, "writing its file", e))?;
         shm::set_mode(draft.held.file(), options.get_mode())
             .map_err(|e| os(place, "setting its mode", e))?;
-        if sit && !take(place, &draft.held, role)? {
-            // Nobody else has this file.
+        // Nobody else has this file.
+        if let Some(role) = take(place, &draft.held, seat)? {
             return Err(taken(place, role));
         }
         let mapping = map(place, draft.held, header.total())?;
@@ -203,14 +254,14 @@ fn create(
             continue;
         }
         draft.publication.publish(mapping.fd())?;
-        return Ok(endpoint(place, mapping, header, role));
+        return Ok(endpoint(place, mapping, header, seat));
     }
 }
 
 fn open(
     place: &Place,
     kind: Kind,
-    role: Role,
+    seat: Option<Role>,
     options: &Options,
     compare: impl Fn(&Header) -> Result<(), OpenError>,
 ) -> Result<Endpoint, OpenError> {
@@ -227,7 +278,7 @@ fn open(
             });
         }
         compare(&header)?;
-        let seated = take(place, &held, role)?;
+        let refused = take(place, &held, seat)?;
         // Only now is it certain that nobody else took another file's seat under
         // this name: whoever unlinks and creates again makes another file.
         if !shm::is_at(place, held.file())? {
@@ -237,7 +288,7 @@ fn open(
             }
             continue;
         }
-        if !seated {
+        if let Some(role) = refused {
             return Err(taken(place, role));
         }
         let mapping = map(place, held, header.total())?;
@@ -245,7 +296,7 @@ fn open(
         if mapping.disturbed() && forks < FORKS_BORNE {
             continue;
         }
-        return Ok(endpoint(place, mapping, header, role));
+        return Ok(endpoint(place, mapping, header, seat));
     }
 }
 
@@ -257,13 +308,16 @@ fn new_header(place: &Place, kind: Kind, options: &Options) -> Result<Header, Op
     if options.get_delivery() == Delivery::AtMostOnce {
         flags |= header::AT_MOST_ONCE;
     }
-    let capacity = options.get_capacity();
+    let (capacity, max_len) = match kind {
+        Kind::Spsc => (options.get_capacity(), spsc_max_len(options.get_capacity())),
+        Kind::Mpmc => (options.get_slots(), options.get_max_len()),
+    };
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Header {
         kind,
         flags,
         capacity,
-        max_len: spsc_max_len(capacity),
+        max_len,
         uuid: process::random().map_err(|e| os(place, "drawing random bytes", e))?,
         start: options.get_start(),
         created: u64::try_from(created.as_nanos()).unwrap_or(u64::MAX),
@@ -273,13 +327,23 @@ fn new_header(place: &Place, kind: Kind, options: &Options) -> Result<Header, Op
 /// Writes what a new ring begins with. All else is zero, as the file is.
 fn write(file: &File, header: &Header) -> io::Result<()> {
     file.write_all_at(&header.encode(), 0)?;
-    if header.start != 0 {
-        let start = header.start.to_le_bytes();
-        for word in region::CURSORS {
-            file.write_all_at(&start, word.offset() as u64)?;
+    let put = |at: u64, value: u64| file.write_all_at(&value.to_le_bytes(), at);
+    if header.start == 0 {
+        return Ok(());
+    }
+    match header.slots() {
+        None => region::CURSORS.iter().try_for_each(|at| put(at.offset() as u64, header.start)),
+        Some(ring) => {
+            for hint in region::HINTS {
+                put(hint.offset() as u64, ring.canonical(header.start))?;
+            }
+            // One call for each slot: only tests begin elsewhere than at 0.
+            (0..ring.slots()).try_for_each(|index| {
+                let word = slot::Word::empty(ring.first_lap(index, header.start));
+                put(header.data_off() + index * ring.stride(), word.0)
+            })
         }
     }
-    Ok(())
 }
 
 /// The header of a file of `len` bytes.
@@ -309,6 +373,11 @@ fn compare(place: &Place, header: &Header, options: &Options) -> Result<(), Open
             return mismatch("capacity", header.capacity.to_string(), wanted.to_string());
         }
     }
+    if let Some(wanted) = options.given_max_len() {
+        if wanted != header.max_len {
+            return mismatch("max_len", header.max_len.to_string(), wanted.to_string());
+        }
+    }
     if let Some(wanted) = options.given_keep_open() {
         if wanted != header.keep_open() {
             return mismatch("keep_open", header.keep_open().to_string(), wanted.to_string());
@@ -328,8 +397,12 @@ pub(crate) fn delivery(header: &Header) -> Delivery {
     if header.at_most_once() { Delivery::AtMostOnce } else { Delivery::AtLeastOnce }
 }
 
-fn take(place: &Place, held: &Held, role: Role) -> Result<bool, OpenError> {
-    lock::try_lock(held.fd(), role.lock_byte()).map_err(|e| os(place, "locking its seat", e))
+/// Takes the seat that is named, if one is; answers it when somebody else has it.
+fn take(place: &Place, held: &Held, seat: Option<Role>) -> Result<Option<Role>, OpenError> {
+    let Some(role) = seat else { return Ok(None) };
+    let locked = lock::try_lock(held.fd(), role.lock_byte())
+        .map_err(|e| os(place, "locking its seat", e))?;
+    Ok((!locked).then_some(role))
 }
 
 fn taken(place: &Place, role: Role) -> OpenError {
@@ -356,11 +429,11 @@ mod tests {
     use std::path::Path;
 
     fn create(name: &str, role: Role, options: &Options) -> Result<Endpoint, OpenError> {
-        Endpoint::create(name, Kind::Spsc, role, options)
+        Endpoint::create(name, Kind::Spsc, Some(role), options)
     }
 
     fn open(name: &str, role: Role) -> Result<Endpoint, OpenError> {
-        Endpoint::open(name, Kind::Spsc, role, &Options::new())
+        Endpoint::open(name, Kind::Spsc, Some(role), &Options::new())
     }
 
     fn make(name: &str) {
@@ -377,7 +450,7 @@ mod tests {
         let then = times(name);
         for role in [Role::Sender, Role::Receiver] {
             for attempt in [Endpoint::open, Endpoint::open_or_create] {
-                let error = attempt(name, Kind::Spsc, role, &Options::new()).unwrap_err();
+                let error = attempt(name, Kind::Spsc, Some(role), &Options::new()).unwrap_err();
                 assert!(is(&error), "{error:?}");
                 assert!(error.to_string().contains("ticks"), "{error}");
             }
@@ -409,7 +482,7 @@ mod tests {
         assert!(sender.header.at_most_once());
         assert_eq!(sender.mapping.len() as u64, header::DATA_OFF + 8192);
         assert_eq!(sender.name.as_str(), name);
-        assert_eq!(sender.role, Role::Sender);
+        assert_eq!(sender.role, Some(Role::Sender));
         for at in region::CURSORS.map(control::Word::offset) {
             assert_eq!(word(&sender, at), u64::MAX - 63);
         }
@@ -486,7 +559,7 @@ mod tests {
             Options::new().start_position(1),
         ] {
             assert!(create(&name, Role::Sender, &options).unwrap_err().is_bad_option());
-            let error = Endpoint::open_or_create(&name, Kind::Spsc, Role::Sender, &options);
+            let error = Endpoint::open_or_create(&name, Kind::Spsc, Some(Role::Sender), &options);
             assert!(error.unwrap_err().is_bad_option());
         }
         assert_eq!(dir.count(), 0);
@@ -496,8 +569,9 @@ mod tests {
     fn an_existing_ring_wins_unless_something_else_was_asked_for() {
         let dir = testing::dir();
         let name = dir.name("ticks");
-        let either =
-            |options: &Options| Endpoint::open_or_create(&name, Kind::Spsc, Role::Sender, options);
+        let either = |options: &Options| {
+            Endpoint::open_or_create(&name, Kind::Spsc, Some(Role::Sender), options)
+        };
         let first = either(&Options::new().capacity(8192)).unwrap();
         let uuid = first.header.uuid;
         drop(first);
@@ -559,10 +633,11 @@ mod tests {
         }
         refused(&name, OpenError::is_not_ours);
         for options in [Options::new().accept_uid(12345), Options::new().accept_gid(54321)] {
-            Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap();
+            Endpoint::open(&name, Kind::Spsc, Some(Role::Sender), &options).unwrap();
         }
         for options in [Options::new().accept_uid(54321), Options::new().accept_gid(12345)] {
-            let error = Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap_err();
+            let error =
+                Endpoint::open(&name, Kind::Spsc, Some(Role::Sender), &options).unwrap_err();
             assert!(matches!(error, OpenError::NotOurs { uid: 12345, .. }), "{error}");
         }
     }
@@ -576,7 +651,8 @@ mod tests {
                 let error = open(&name, role).unwrap_err();
                 assert!(error.is_not_a_ring(), "{error}");
                 assert!(error.to_string().contains(words), "{error}");
-                let either = Endpoint::open_or_create(&name, Kind::Spsc, role, &Options::new());
+                let either =
+                    Endpoint::open_or_create(&name, Kind::Spsc, Some(role), &Options::new());
                 assert!(either.unwrap_err().is_not_a_ring());
                 let error = create(&name, role, &Options::new()).unwrap_err();
                 assert!(error.is_already_exists(), "{error}");
@@ -614,15 +690,219 @@ mod tests {
     fn a_ring_of_another_kind_or_version_is_refused() {
         let dir = testing::dir();
         let name = dir.name("ticks");
-        let sender = create(&name, Role::Sender, &Options::new()).unwrap();
-        let mut header = sender.header.clone();
-        drop(sender);
-        header.kind = Kind::Mpmc;
+        Endpoint::make(&name, Kind::Mpmc, &Options::new()).unwrap();
         let file = File::options().write(true).open(&name).unwrap();
-        file.write_all_at(&header.encode(), 0).unwrap();
         refused(&name, OpenError::is_wrong_kind);
+        let other = dir.name("bytes");
+        make(&other);
+        for attempt in [Endpoint::open, Endpoint::open_or_create] {
+            let error = attempt(&other, Kind::Mpmc, None, &Options::new()).unwrap_err();
+            assert!(error.is_wrong_kind(), "{error}");
+        }
         file.write_all_at(&2u32.to_le_bytes(), 8).unwrap();
         refused(&name, OpenError::is_version);
+    }
+
+    fn slots(name: &str, options: &Options) -> Endpoint {
+        Endpoint::create(name, Kind::Mpmc, None, options).unwrap()
+    }
+
+    fn open_slots(name: &str, options: &Options) -> Result<Endpoint, OpenError> {
+        Endpoint::open(name, Kind::Mpmc, None, options)
+    }
+
+    #[test]
+    fn a_created_ring_of_slots_is_what_was_asked_for() {
+        let dir = testing::dir();
+        // On line 0, in the middle of a lap, and where positions wrap.
+        for (at, start) in [0, 5, 0u64.wrapping_sub(3)].into_iter().enumerate() {
+            let name = dir.name(&format!("ticks-{at}"));
+            let options = Options::new()
+                .capacity(8)
+                .max_len(100)
+                .keep_open(true)
+                .delivery(Delivery::AtMostOnce)
+                .mode(0o640)
+                .start_position(start);
+            let ring = slots(&name, &options);
+            assert_eq!((ring.header.capacity, ring.header.max_len), (8, 100));
+            assert_eq!(ring.header.start, start);
+            assert!(ring.header.keep_open() && ring.header.at_most_once());
+            assert_eq!(ring.role, None);
+            let found = fs::metadata(&name).unwrap();
+            assert_eq!(found.len(), 0x25000 + 8 * 128);
+            assert_eq!(found.len(), ring.mapping.len() as u64);
+            assert!(found.blocks() * 512 >= found.len(), "every byte exists");
+            assert_eq!(found.mode() & 0o7777, 0o640);
+
+            let view = ring.slots().unwrap();
+            let fresh = region::slots(view.ring(), start);
+            assert_eq!(view.ring(), Slots::new(8, 100, 1024).unwrap());
+            for hint in region::HINTS {
+                let expected = fresh.word(hint).load(Ordering::Relaxed);
+                assert_eq!(view.word(hint).load(Ordering::Relaxed), expected);
+                assert_eq!(word(&ring, hint.offset()), expected);
+            }
+            for index in 0..8 {
+                let expected = fresh.slot(index).load(Ordering::Relaxed);
+                assert_eq!(view.slot(index).load(Ordering::Relaxed), expected, "slot {index}");
+                assert_eq!(word(&ring, 0x25000 + 128 * index as usize), expected, "slot {index}");
+            }
+            let other = open_slots(&name, &Options::new()).unwrap();
+            assert_eq!(other.header, ring.header);
+            other.slots().unwrap().slot(7).store(77, Ordering::Relaxed);
+            assert_eq!(view.slot(7).load(Ordering::Relaxed), 77, "one memory");
+        }
+    }
+
+    #[test]
+    fn no_ring_is_looked_at_as_one_of_the_other_kind() {
+        let dir = testing::dir();
+        assert!(slots(&dir.name("slots"), &Options::new()).view().unwrap_err().is_corrupt());
+        let bytes = create(&dir.name("bytes"), Role::Sender, &Options::new()).unwrap();
+        assert!(bytes.slots().unwrap_err().is_corrupt());
+        bytes.view().unwrap();
+    }
+
+    #[test]
+    fn an_existing_ring_of_slots_wins_unless_something_else_was_asked_for() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let uuid = slots(&name, &Options::new().capacity(4).max_len(64)).header.uuid;
+        let either = |options: &Options| {
+            let opened = open_slots(&name, options);
+            let other = Endpoint::open_or_create(&name, Kind::Mpmc, None, options);
+            assert_eq!(opened.is_ok(), other.is_ok());
+            opened
+        };
+        for options in [
+            Options::new(),
+            Options::new().capacity(4),
+            Options::new().max_len(64),
+            Options::new().capacity(4).max_len(64).keep_open(false),
+        ] {
+            assert_eq!(either(&options).unwrap().header.uuid, uuid);
+        }
+        for (options, words) in [
+            (Options::new().capacity(8), "has capacity 4, and 8 was asked for"),
+            (Options::new().max_len(63), "has max_len 64, and 63 was asked for"),
+            (Options::new().keep_open(true), "has keep_open false, and true was asked for"),
+        ] {
+            let error = either(&options).unwrap_err();
+            assert!(error.is_mismatch(), "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_that_no_slots_can_have_are_refused_before_a_file_is_made() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        for options in [
+            Options::new().capacity(1000),
+            Options::new().max_len(usize::MAX),
+            Options::new().mode(0o666),
+        ] {
+            for attempt in [Endpoint::create, Endpoint::open_or_create] {
+                let error = attempt(&name, Kind::Mpmc, None, &options).unwrap_err();
+                assert!(error.is_bad_option(), "{error}");
+            }
+        }
+        assert_eq!(dir.count(), 0);
+    }
+
+    #[test]
+    fn a_length_of_messages_is_nothing_that_a_ring_of_bytes_has() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        make(&name);
+        for attempt in [Endpoint::create, Endpoint::open, Endpoint::open_or_create] {
+            let options = Options::new().max_len(256);
+            let error = attempt(&name, Kind::Spsc, Some(Role::Sender), &options).unwrap_err();
+            assert!(error.is_bad_option(), "{error}");
+        }
+    }
+
+    #[test]
+    fn whoever_names_no_seat_takes_none_and_locks_what_it_likes() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let one = slots(&name, &Options::new().capacity(2));
+        let two = open_slots(&name, &Options::new()).unwrap();
+        let look = File::open(&name).unwrap();
+        for byte in [1, 2, 3, 64, 64 + 1023].map(|byte| crate::roster::LOCK_BASE + byte) {
+            assert!(!lock::is_held(look.as_fd(), byte).unwrap());
+            assert!(one.try_lock(byte).unwrap());
+            assert!(!one.is_held(byte).unwrap(), "one's own lock is not another's");
+            assert!(two.is_held(byte).unwrap());
+            assert!(!two.try_lock(byte).unwrap());
+            one.unlock(byte).unwrap();
+            assert!(two.try_lock(byte).unwrap());
+            assert!(one.is_held(byte).unwrap());
+        }
+        assert!(!one.peer_holds_lock().unwrap(), "without a role there is no other end");
+        drop(two);
+        assert!(!one.is_held(crate::roster::LOCK_BASE + 3).unwrap());
+    }
+
+    #[test]
+    fn whoever_has_a_ring_open_can_ask_whether_it_has_its_name() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let old = slots(&name, &Options::new().capacity(2));
+        assert!(old.has_its_name().unwrap());
+        fs::remove_file(&name).unwrap();
+        assert!(!old.has_its_name().unwrap());
+        let new = slots(&name, &Options::new().capacity(2));
+        assert!(!old.has_its_name().unwrap());
+        assert!(new.has_its_name().unwrap());
+        fs::rename(&name, dir.name("other")).unwrap();
+        assert!(!new.has_its_name().unwrap() && !new.is_unlinked());
+    }
+
+    #[test]
+    fn a_child_can_not_touch_the_locks_of_its_parent() {
+        let dir = testing::forking_dir();
+        let name = dir.name("ticks");
+        let byte = crate::roster::LOCK_BASE + 64;
+        let ring = slots(&name, &Options::new().capacity(2));
+        assert!(ring.try_lock(byte).unwrap());
+        assert!(Child::run(|| {
+            // Whatever has these numbers now is not the ring's.
+            let _other: Vec<_> = (0..8).map(|_| File::open("/dev/null").unwrap()).collect();
+            assert!(ring.is_held(byte).is_err());
+            assert!(ring.try_lock(byte).is_err());
+            assert!(ring.unlock(byte).is_err());
+            assert!(ring.has_its_name().unwrap_err().is_os());
+            assert!(ring.truncated().is_none());
+            let own = open_slots(&name, &Options::new()).unwrap();
+            own.is_held(byte).unwrap() && !own.try_lock(byte).unwrap()
+        }));
+        assert!(open_slots(&name, &Options::new()).unwrap().is_held(byte).unwrap());
+    }
+
+    #[test]
+    fn every_changed_byte_or_length_of_a_file_of_slots_is_refused() {
+        let dir = testing::dir();
+        let name = dir.name("ticks");
+        let total = slots(&name, &Options::new().capacity(2).max_len(0)).header.total();
+        let file = File::options().read(true).write(true).open(&name).unwrap();
+        let mut sound = [0; header::HEADER_LEN];
+        file.read_exact_at(&mut sound, 0).unwrap();
+        for (at, &byte) in sound.iter().enumerate() {
+            for changed in [byte ^ 1, byte ^ 0x80, !byte] {
+                file.write_all_at(&[changed], at as u64).unwrap();
+                open_slots(&name, &Options::new()).unwrap_err();
+            }
+            file.write_all_at(&[byte], at as u64).unwrap();
+        }
+        file.set_len(total + 1).unwrap();
+        open_slots(&name, &Options::new()).unwrap();
+        for len in [total - 1, total - 64, 0x25000, 0x24fff, 0x5000, 257, 256, 255, 8, 1, 0] {
+            file.set_len(len).unwrap();
+            let error = open_slots(&name, &Options::new()).unwrap_err();
+            assert!(error.is_truncated(), "{len}: {error}");
+        }
     }
 
     #[test]
@@ -685,7 +965,8 @@ mod tests {
         let long = "x".repeat(201);
         for name in ["", ".", "..", "a\0b", "/tmp/", &long] {
             for attempt in [Endpoint::create, Endpoint::open, Endpoint::open_or_create] {
-                let error = attempt(name, Kind::Spsc, Role::Sender, &Options::new()).unwrap_err();
+                let error =
+                    attempt(name, Kind::Spsc, Some(Role::Sender), &Options::new()).unwrap_err();
                 assert!(error.is_bad_name(), "{error}");
             }
         }
@@ -863,7 +1144,7 @@ mod tests {
                 let name = dir.name(&format!("ticks-{round}"));
                 gate.wait();
                 let options = Options::new().capacity(4096);
-                let endpoint = Endpoint::open_or_create(&name, Kind::Spsc, role, &options);
+                let endpoint = Endpoint::open_or_create(&name, Kind::Spsc, Some(role), &options);
                 uuids.push(endpoint.unwrap().header.uuid);
             }
             uuids
@@ -883,7 +1164,7 @@ mod tests {
         let place = shm::place(name)?;
         arm(&place)?;
         let happens = std::cell::RefCell::new(&mut happens);
-        super::open(&place, Kind::Spsc, role, &Options::new(), |_| {
+        super::open(&place, Kind::Spsc, Some(role), &Options::new(), |_| {
             (happens.borrow_mut())();
             Ok(())
         })
@@ -951,7 +1232,8 @@ mod tests {
             });
             for _ in 0..300 {
                 let options = Options::new().capacity(4096);
-                let either = Endpoint::open_or_create(&name, Kind::Spsc, Role::Sender, &options);
+                let either =
+                    Endpoint::open_or_create(&name, Kind::Spsc, Some(Role::Sender), &options);
                 if let Err(error) = either {
                     let lost = error.is_not_found() || error.is_already_exists();
                     assert!(lost, "{error}");

@@ -324,7 +324,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     fn create(name: &str, role: Role, options: &Options) -> Endpoint {
-        Endpoint::create(name, Kind::Spsc, role, options).unwrap()
+        Endpoint::create(name, Kind::Spsc, Some(role), options).unwrap()
     }
 
     fn put(endpoint: &Endpoint, at: usize, value: u64) {
@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(presence(3 << 2 | 2).presence, Presence::Left);
         assert_eq!(presence(3 << 2 | 2).arrivals, 3);
         let options = Options::new();
-        let sender = Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap();
+        let sender = Endpoint::open(&name, Kind::Spsc, Some(Role::Sender), &options).unwrap();
         for seat in 0..4 {
             assert_eq!(presence(seat).presence, Presence::Present);
         }
@@ -448,7 +448,7 @@ mod tests {
         let ring = name.clone();
         let child = Child::start(move || {
             let options = Options::new();
-            let sender = Endpoint::open(&ring, Kind::Spsc, Role::Sender, &options).unwrap();
+            let sender = Endpoint::open(&ring, Kind::Spsc, Some(Role::Sender), &options).unwrap();
             put(&sender, control::SENDER_SEAT.offset(), 1 << 2 | 1);
             put(&sender, control::SENDER_PID.offset(), std::process::id().into());
             tell.write_all(b"!").unwrap();
@@ -475,8 +475,8 @@ mod tests {
         assert!(fs::read(&name).unwrap() == before);
         assert_eq!(inspect(&name).unwrap(), info);
         let options = Options::new();
-        Endpoint::open(&name, Kind::Spsc, Role::Sender, &options).unwrap();
-        Endpoint::open(&name, Kind::Spsc, Role::Receiver, &options).unwrap();
+        Endpoint::open(&name, Kind::Spsc, Some(Role::Sender), &options).unwrap();
+        Endpoint::open(&name, Kind::Spsc, Some(Role::Receiver), &options).unwrap();
     }
 
     #[test]

@@ -174,7 +174,7 @@ macro_rules! opening {
         ))]
         pub fn create(name: &str, options: &Options) -> Result<Self, OpenError> {
             use crate::endpoint::{Endpoint, Kind};
-            Self::behind(Endpoint::create(name, Kind::Spsc, Role::$role, options)?)
+            Self::behind(Endpoint::create(name, Kind::Spsc, Some(Role::$role), options)?)
         }
 
         /// Opens the ring `name` and takes this end of it.
@@ -203,7 +203,7 @@ macro_rules! opening {
         ))]
         pub fn open_with(name: &str, options: &Options) -> Result<Self, OpenError> {
             use crate::endpoint::{Endpoint, Kind};
-            Self::behind(Endpoint::open(name, Kind::Spsc, Role::$role, options)?)
+            Self::behind(Endpoint::open(name, Kind::Spsc, Some(Role::$role), options)?)
         }
 
         /// Opens the ring `name`, or makes it: whichever process comes first makes it.
@@ -217,7 +217,7 @@ macro_rules! opening {
         ))]
         pub fn open_or_create(name: &str, options: &Options) -> Result<Self, OpenError> {
             use crate::endpoint::{Endpoint, Kind};
-            Self::behind(Endpoint::open_or_create(name, Kind::Spsc, Role::$role, options)?)
+            Self::behind(Endpoint::open_or_create(name, Kind::Spsc, Some(Role::$role), options)?)
         }
     };
 }

@@ -122,7 +122,12 @@ fn a_ring_that_nobody_changed_is_opened() {
 #[test]
 fn a_ring_of_another_kind_is_refused() {
     let (_folder, path) = changed(|file| {
+        // 4 slots of 64 bytes behind the table of seats.
         file.write_all_at(&2u32.to_le_bytes(), 0x0c).unwrap();
+        for (at, value) in [(0x18, 4), (0x20, 48), (0x30, 0x25000), (0x38, 0x25100u64)] {
+            file.write_all_at(&value.to_le_bytes(), at).unwrap();
+        }
+        file.set_len(0x25100).unwrap();
         seal(file);
     });
     refused(&path, OpenError::is_wrong_kind, &["kind mpmc", "use quoit::mpmc"]);

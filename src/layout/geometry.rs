@@ -165,7 +165,12 @@ pub struct Slots {
 impl Slots {
     /// Checks a number of slots (a power of two from 2), the length of the longest message and the size of the table.
     pub const fn new(slots: u64, max_len: u64, seats: u32) -> Option<Self> {
-        if !slots.is_power_of_two() || slots < MIN_SLOTS || slots > MAX_CAPACITY / LINE {
+        Self::within(MAX_CAPACITY, slots, max_len, seats)
+    }
+
+    /// The same where the slots may take up to `most` bytes, at most 2^40: a file may have more than this target can map.
+    pub const fn within(most: u64, slots: u64, max_len: u64, seats: u32) -> Option<Self> {
+        if !slots.is_power_of_two() || slots < MIN_SLOTS || slots > most / LINE {
             return None;
         }
         if max_len > MAX_SLOT_LEN || seats == 0 || seats > SEATS {
@@ -175,7 +180,7 @@ impl Slots {
         let payload = if max_len >= OWN_LINE { LINE } else { HEADER };
         let stride = (payload + max_len).next_multiple_of(LINE);
         // Neither factor exceeds 2^40 and 2^31, so the product of two that pass cannot overflow.
-        if stride > MAX_CAPACITY / slots {
+        if stride > most / slots {
             return None;
         }
         Some(Self { slots, shift: slots.trailing_zeros(), stride, payload, max_len, seats })

@@ -9,7 +9,7 @@
 //! 0x18 capacity u64                        0x60 zero      to 0xf8
 //! 0x20 max_len  u64                        0xf8 check     u64  FNV-1a of 0..0xf8
 //! 0x28 line     u64       64
-//! 0x30 data_off u64       0x5000
+//! 0x30 data_off u64       0x5000 spsc, 0x25000 mpmc
 //! ```
 //!
 //! All numbers are little-endian, whatever the target. The header is complete
@@ -18,7 +18,7 @@
 #![forbid(unsafe_code)]
 
 use super::control::CONTROL_LEN;
-use super::geometry::{LINE, spsc_max_len};
+use super::geometry::{LINE, MIN_SLOTS, SEAT_LEN, SEATS, Shape, Slots, spsc_max_len};
 
 /// The header's length in bytes.
 pub(crate) const HEADER_LEN: usize = 256;
@@ -26,11 +26,13 @@ pub(crate) const HEADER_LEN: usize = 256;
 pub(crate) const MAGIC: [u8; 8] = *b"QUOITRNG";
 /// The layout that this build reads and writes.
 pub(crate) const VERSION: u32 = 1;
-/// Where the data begins.
+/// Where the data of a ring of bytes begins.
 pub(crate) const DATA_OFF: u64 = CONTROL_LEN as u64;
-/// The smallest and the largest ring of bytes, on any target.
+/// Where the slots of a ring of slots begin: behind the table of seats.
+pub(crate) const SLOTS_OFF: u64 = DATA_OFF + SEATS as u64 * SEAT_LEN;
+/// The smallest ring of bytes, and the most bytes that records or slots take, on any target.
 pub(crate) const SPSC_MIN: u64 = 1 << 12;
-pub(crate) const SPSC_MAX: u64 = 1 << 40;
+pub(crate) const DATA_MAX: u64 = 1 << 40;
 
 /// The bits of `flags`: the ring waits for the next peer for ever; a message whose
 /// receiver dies is lost.
@@ -124,10 +126,29 @@ impl Header {
         self.flags & AT_MOST_ONCE != 0
     }
 
+    /// The shape of a ring of slots; `None` for a ring of bytes.
+    pub(crate) fn slots(&self) -> Option<Slots> {
+        match self.kind {
+            Kind::Spsc => None,
+            Kind::Mpmc => Slots::within(DATA_MAX, self.capacity, self.max_len, SEATS),
+        }
+    }
+
+    /// Where the data begins, the table of seats not counted.
+    pub(crate) fn data_off(&self) -> u64 {
+        match self.kind {
+            Kind::Spsc => DATA_OFF,
+            Kind::Mpmc => SLOTS_OFF,
+        }
+    }
+
     /// The bytes of the whole file.
     pub(crate) fn total(&self) -> u64 {
-        // Both sides are bounded by `decode` or `Options::check`: no overflow.
-        DATA_OFF + self.capacity
+        // All of it is bounded by `decode` or the options' checks: no overflow.
+        match self.slots() {
+            None => DATA_OFF + self.capacity,
+            Some(ring) => DATA_OFF + ring.bytes(),
+        }
     }
 
     /// The header as it stands in a file.
@@ -141,7 +162,7 @@ impl Header {
         put(AT_CAPACITY, &self.capacity.to_le_bytes());
         put(AT_MAX_LEN, &self.max_len.to_le_bytes());
         put(AT_LINE, &LINE.to_le_bytes());
-        put(AT_DATA_OFF, &DATA_OFF.to_le_bytes());
+        put(AT_DATA_OFF, &self.data_off().to_le_bytes());
         put(AT_TOTAL, &self.total().to_le_bytes());
         put(AT_UUID, &self.uuid);
         put(AT_START, &self.start.to_le_bytes());
@@ -183,31 +204,42 @@ impl Header {
         if flags & !(KEEP_OPEN | AT_MOST_ONCE) != 0 {
             return corrupt("flags field");
         }
-        let capacity = u64_at(bytes, AT_CAPACITY);
-        let max_len = u64_at(bytes, AT_MAX_LEN);
-        let start = u64_at(bytes, AT_START);
-        if !capacity.is_power_of_two() || capacity > SPSC_MAX {
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&bytes[AT_UUID..AT_UUID + 16]);
+        let header = Header {
+            kind,
+            flags,
+            capacity: u64_at(bytes, AT_CAPACITY),
+            max_len: u64_at(bytes, AT_MAX_LEN),
+            uuid,
+            start: u64_at(bytes, AT_START),
+            created: u64_at(bytes, AT_CREATED),
+        };
+        let (least, most, unit) = match kind {
+            Kind::Spsc => (SPSC_MIN, DATA_MAX, LINE),
+            Kind::Mpmc => (MIN_SLOTS, DATA_MAX / LINE, 1),
+        };
+        if !header.capacity.is_power_of_two() || !(least..=most).contains(&header.capacity) {
             return corrupt("capacity field");
         }
         if u64_at(bytes, AT_LINE) != LINE {
             return corrupt("line field");
         }
-        if u64_at(bytes, AT_DATA_OFF) != DATA_OFF {
+        if u64_at(bytes, AT_DATA_OFF) != header.data_off() {
             return corrupt("data offset field");
         }
-        let total = u64_at(bytes, AT_TOTAL);
-        if kind == Kind::Spsc {
-            if capacity < SPSC_MIN {
-                return corrupt("capacity field");
-            }
-            if max_len != spsc_max_len(capacity) {
-                return corrupt("message length field");
-            }
-            if DATA_OFF.checked_add(capacity) != Some(total) {
-                return corrupt("total length field");
-            }
+        let fits = match kind {
+            Kind::Spsc => header.max_len == spsc_max_len(header.capacity),
+            Kind::Mpmc => header.slots().is_some(),
+        };
+        if !fits {
+            return corrupt("message length field");
         }
-        if start % LINE != 0 {
+        let total = header.total();
+        if u64_at(bytes, AT_TOTAL) != total {
+            return corrupt("total length field");
+        }
+        if header.start % unit != 0 {
             return corrupt("start position field");
         }
         if bytes[AT_ZERO..AT_CHECK].iter().any(|&byte| byte != 0) {
@@ -216,17 +248,7 @@ impl Header {
         if file_len < total {
             return Err(Malformed::Truncated { found: file_len, wanted: total });
         }
-        let mut uuid = [0; 16];
-        uuid.copy_from_slice(&bytes[AT_UUID..AT_UUID + 16]);
-        Ok(Header {
-            kind,
-            flags,
-            capacity,
-            max_len,
-            uuid,
-            start,
-            created: u64_at(bytes, AT_CREATED),
-        })
+        Ok(header)
     }
 }
 
@@ -271,9 +293,20 @@ mod tests {
         }
     }
 
+    /// Slots of the longest message that leaves the payload in the first line, from a position in the middle of a lap.
+    fn slots() -> Header {
+        Header { kind: Kind::Mpmc, capacity: 1024, max_len: 191, start: 1025, ..header() }
+    }
+
+    const SLOTS_TOTAL: u64 = 0x25000 + 1024 * 256;
+
     /// A header with one field replaced and a checksum that fits.
     fn forged(at: usize, value: &[u8]) -> [u8; HEADER_LEN] {
-        let mut bytes = header().encode();
+        forged_of(&header(), at, value)
+    }
+
+    fn forged_of(header: &Header, at: usize, value: &[u8]) -> [u8; HEADER_LEN] {
+        let mut bytes = header.encode();
         bytes[at..at + value.len()].copy_from_slice(value);
         let check = fnv1a(&bytes[..AT_CHECK]);
         bytes[AT_CHECK..].copy_from_slice(&check.to_le_bytes());
@@ -290,6 +323,33 @@ mod tests {
         assert_eq!(decode(&header.encode()), Ok(header.clone()));
         let plain = Header { flags: 0, start: 0, ..header };
         assert_eq!(decode(&plain.encode()), Ok(plain));
+        let slots = slots();
+        assert_eq!(slots.total(), SLOTS_TOTAL);
+        assert_eq!(Header::decode(&slots.encode(), SLOTS_TOTAL), Ok(slots));
+    }
+
+    #[test]
+    fn every_shape_of_slots_is_read_as_it_was_written() {
+        for power in 1..=34 {
+            for max_len in [0, 1, 48, 49, 191, 192, 193, 4096, 1 << 30] {
+                let header = Header { capacity: 1 << power, max_len, ..slots() };
+                let Some(ring) = header.slots() else { continue };
+                assert_eq!(header.total(), 0x25000 + (ring.stride() << power));
+                assert_eq!(Header::decode(&header.encode(), u64::MAX), Ok(header));
+            }
+        }
+    }
+
+    #[test]
+    fn the_layout_of_slots_is_what_it_always_was() {
+        let bytes = slots().encode();
+        assert_eq!(bytes[0x08..0x10], [1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(bytes[0x18..0x20], 1024u64.to_le_bytes());
+        assert_eq!(bytes[0x20..0x28], 191u64.to_le_bytes());
+        assert_eq!(bytes[0x28..0x30], 64u64.to_le_bytes());
+        assert_eq!(bytes[0x30..0x38], 0x25000u64.to_le_bytes());
+        assert_eq!(bytes[0x38..0x40], 0x65000u64.to_le_bytes());
+        assert_eq!(bytes[0x50..0x58], 1025u64.to_le_bytes());
     }
 
     #[test]
@@ -315,12 +375,14 @@ mod tests {
 
     #[test]
     fn any_changed_byte_is_refused_whatever_its_value() {
-        let sound = header().encode();
-        for at in 0..HEADER_LEN {
-            for value in 0..=255 {
-                let mut bytes = sound;
-                bytes[at] = value;
-                assert_eq!(decode(&bytes).is_ok(), value == sound[at], "byte {at} = {value}");
+        for sound in [header().encode(), slots().encode()] {
+            for at in 0..HEADER_LEN {
+                for value in 0..=255 {
+                    let mut bytes = sound;
+                    bytes[at] = value;
+                    let read = Header::decode(&bytes, u64::MAX);
+                    assert_eq!(read.is_ok(), value == sound[at], "byte {at} = {value}");
+                }
             }
         }
     }
@@ -331,13 +393,63 @@ mod tests {
             for value in 0..=255u8 {
                 let legal = match at {
                     _ if value == sound => true,
-                    AT_KIND => value == 2,
                     AT_FLAGS => value < 4,
                     AT_START => value % 64 == 0,
                     _ => (AT_UUID..AT_ZERO).contains(&at),
                 };
                 assert_eq!(decode(&forged(at, &[value])).is_ok(), legal, "byte {at} = {value}");
             }
+        }
+    }
+
+    #[test]
+    fn a_forged_byte_of_slots_is_refused_or_lies_where_all_values_are_legal() {
+        for (at, &sound) in slots().encode()[..AT_CHECK].iter().enumerate() {
+            for value in 0..=255u8 {
+                let legal = match at {
+                    _ if value == sound => true,
+                    AT_FLAGS => value < 4,
+                    // The strides of these are the same.
+                    AT_MAX_LEN => (177..=192).contains(&value),
+                    _ => (AT_UUID..AT_ZERO).contains(&at),
+                };
+                let read = Header::decode(&forged_of(&slots(), at, &[value]), u64::MAX);
+                assert_eq!(read.is_ok(), legal, "byte {at} = {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_lie_about_slots_is_named() {
+        let what = |at: usize, value: u64| match Header::decode(
+            &forged_of(&slots(), at, &value.to_le_bytes()),
+            u64::MAX,
+        ) {
+            Err(Malformed::Corrupt { what }) => what,
+            other => panic!("{at:#x} = {value}: {other:?}"),
+        };
+        for capacity in [0, 1, 3, 1025, 1 << 35, 1 << 63, u64::MAX] {
+            assert_eq!(what(AT_CAPACITY, capacity), "capacity field");
+        }
+        // A legal number, but not of slots that long.
+        assert_eq!(what(AT_CAPACITY, 1 << 33), "message length field");
+        for max_len in [(1 << 30) - 63, (1 << 30) + 1, u64::MAX - 63, u64::MAX] {
+            assert_eq!(what(AT_MAX_LEN, max_len), "message length field");
+        }
+        assert_eq!(what(AT_MAX_LEN, 193), "total length field");
+        assert_eq!(what(AT_CAPACITY, 2048), "total length field");
+        assert_eq!(what(AT_DATA_OFF, DATA_OFF), "data offset field");
+        for total in [0, DATA_OFF, SLOTS_OFF, SLOTS_TOTAL - 1, SLOTS_TOTAL + 1, u64::MAX] {
+            assert_eq!(what(AT_TOTAL, total), "total length field");
+        }
+    }
+
+    #[test]
+    fn slots_begin_anywhere() {
+        for start in [0, 1, 63, 64, 1 << 63, u64::MAX] {
+            let read =
+                Header::decode(&forged_of(&slots(), AT_START, &start.to_le_bytes()), SLOTS_TOTAL);
+            assert_eq!(read.map(|header| header.start), Ok(start));
         }
     }
 
@@ -362,6 +474,14 @@ mod tests {
             );
         }
         assert!(Header::decode(&sound, total + 1).is_ok());
+        let sound = slots().encode();
+        for len in [256, DATA_OFF, SLOTS_OFF, SLOTS_TOTAL - 1] {
+            assert_eq!(
+                Header::decode(&sound, len),
+                Err(Malformed::Truncated { found: len, wanted: SLOTS_TOTAL })
+            );
+        }
+        assert!(Header::decode(&sound, SLOTS_TOTAL + 1).is_ok());
     }
 
     #[test]
@@ -377,7 +497,11 @@ mod tests {
             Err(Malformed::Version { found: 1 << 24 })
         );
         assert_eq!(decode(&forged(AT_KIND, &[3])), Err(Malformed::Kind { found: 3 }));
-        assert_eq!(decode(&forged(AT_KIND, &[2])).map(|header| header.kind), Ok(Kind::Mpmc));
+        // Each kind has a place of its own for its data.
+        for (header, kind) in [(header(), 2), (slots(), 1)] {
+            let what = Header::decode(&forged_of(&header, AT_KIND, &[kind]), u64::MAX);
+            assert!(matches!(what, Err(Malformed::Corrupt { .. })), "{what:?}");
+        }
     }
 
     #[test]
@@ -401,9 +525,11 @@ mod tests {
         ];
         for at in [AT_CAPACITY, AT_MAX_LEN, AT_LINE, AT_DATA_OFF, AT_TOTAL] {
             for value in edges {
-                let bytes = forged(at, &value.to_le_bytes());
-                let same = bytes == header().encode();
-                assert_eq!(Header::decode(&bytes, u64::MAX).is_ok(), same, "{at:#x} = {value}");
+                for header in [header(), slots()] {
+                    let bytes = forged_of(&header, at, &value.to_le_bytes());
+                    let same = bytes == header.encode();
+                    assert_eq!(Header::decode(&bytes, u64::MAX).is_ok(), same, "{at:#x} = {value}");
+                }
             }
         }
         for start in edges {

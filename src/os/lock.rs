@@ -65,7 +65,6 @@ pub(crate) fn is_held(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> {
 }
 
 /// Gives one byte back.
-#[cfg(test)]
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     fcntl(fd, libc::F_OFD_SETLK, &mut region(libc::F_UNLCK, byte, 1)?)
 }
