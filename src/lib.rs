@@ -40,6 +40,8 @@ mod region;
 mod ring;
 mod roster;
 #[allow(unreachable_pub)]
+mod seats;
+#[allow(unreachable_pub)]
 mod wake;
 
 // Layer 3: meaning.
@@ -56,8 +58,11 @@ mod endpoint;
 ))]
 mod inspect;
 mod link;
+mod party;
+mod recovery;
 
 // Layer 4: faces.
+pub mod mpmc;
 pub mod spsc;
 
 pub use error::{
@@ -75,6 +80,12 @@ pub use inspect::{Info, Listed, SeatInfo, inspect, inspect_with, list, name_path
 ))]
 pub use layout::header::Kind;
 pub use options::{Delivery, Options, Wait};
+pub use recovery::Recovered;
+#[cfg(all(
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+pub use recovery::recover;
 pub use roster::Presence;
 
 /// What the models are made of. Outside semver.

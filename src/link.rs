@@ -44,6 +44,12 @@ mod nothing {
         pub(crate) fn peer_holds_lock(&self) -> std::io::Result<bool> {
             match *self {}
         }
+        pub(crate) fn try_lock(&self, _byte: u64) -> std::io::Result<bool> {
+            match *self {}
+        }
+        pub(crate) fn unlock(&self, _byte: u64) -> std::io::Result<()> {
+            match *self {}
+        }
         pub(crate) fn is_unlinked(&self) -> bool {
             match *self {}
         }

@@ -234,14 +234,6 @@ pub struct Claim {
     lap: u64,
 }
 
-impl Claim {
-    /// The slot.
-    #[inline]
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-}
-
 impl Producer {
     /// A sender that signs its claims with `me`, a number that nobody alive signs with.
     ///
@@ -447,11 +439,6 @@ impl Held {
     #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
-    }
-
-    /// Whether it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// How often it has been handed out, this time included.
