@@ -20,16 +20,39 @@ impl Outcomes {
     }
 }
 
+/// Preemptions that an execution may have: `usual`, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+fn preemptions_or(usual: usize) -> usize {
+    std::env::var("LOOM_MAX_PREEMPTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 /// Preemptions that an execution may have: 2, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
 pub fn preemptions() -> usize {
-    std::env::var("LOOM_MAX_PREEMPTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
+    preemptions_or(2)
 }
 
 /// Explores `model`, which spawns all its actors; prints and answers how many executions there were.
 pub fn explore(name: &str, at_least: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
+    explore_to(preemptions(), name, at_least, model)
+}
+
+/// The same for a model of many steps: at most 1 preemption, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+pub fn explore_wide(
+    name: &str,
+    at_least: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) -> usize {
+    explore_to(preemptions_or(1), name, at_least, model)
+}
+
+fn explore_to(
+    preemptions: usize,
+    name: &str,
+    at_least: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) -> usize {
     let executions = Arc::new(AtomicUsize::new(0));
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions());
+    builder.preemption_bound = Some(preemptions);
     builder.max_branches = 100_000;
     builder.check({
         let executions = Arc::clone(&executions);
@@ -40,7 +63,7 @@ pub fn explore(name: &str, at_least: usize, model: impl Fn() + Send + Sync + 'st
     });
     let executions = executions.load(Relaxed);
     assert!(executions >= at_least, "{name}: only {executions} executions: a hollow pass");
-    println!("model {name}: {executions} executions, at most {} preemptions", preemptions());
+    println!("model {name}: {executions} executions, at most {preemptions} preemptions");
     executions
 }
 
