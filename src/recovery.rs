@@ -10,7 +10,7 @@
 //! too often does it all the same, because the elected one may be stopped. What makes a repair safe is the lock of each dead
 //! seat, which the repairer holds from before it looks until the seat is free.
 //!
-//! A repair that dies is done again from the start by the next one (rows G1 to G5 of docs/crash-safety.md).
+//! A repair that dies is done again from the start by the next one (rows X1 to X5 of docs/crash-safety.md).
 
 use std::io;
 

@@ -388,7 +388,7 @@ impl Producer {
 
     /// Gives a claim up: a receiver steps over it.
     pub fn abort(&self, claim: Claim) {
-        // M4 Release: pairs with M5; what was written into the slot comes before the next lap's claim.
+        // M4 Release: pairs with M5; what was written into the slot comes before the next lap's claim. D4 after it.
         self.cursor.view.slot(claim.index).store(Word::skip(claim.lap).0, Release);
     }
 
@@ -759,7 +759,7 @@ pub trait Losses {
 /// Gives up what the dead had claimed and puts aside what they had in hand, or loses it where `losses` counts that.
 ///
 /// `is_dead` says of an owner that it is dead and that nobody sits down in its place before this is over. May die anywhere
-/// and be done again from the start (G1 to G3 of docs/crash-safety.md). A pass over all slots.
+/// and be done again from the start (X1 to X3 of docs/crash-safety.md). A pass over all slots.
 pub fn repair(
     view: &View<Slots>,
     is_dead: impl Fn(u32) -> bool,
