@@ -116,13 +116,11 @@ impl Endpoint {
 
     /// Takes the lock on one byte of the file. `false`: another opening holds it. Not
     /// for a byte that this one holds: that would be granted.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn try_lock(&self, byte: u64) -> io::Result<bool> {
         self.ours().and_then(|()| lock::try_lock(self.mapping.fd(), byte))
     }
 
     /// Gives the lock on one byte back.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn unlock(&self, byte: u64) -> io::Result<()> {
         self.ours().and_then(|()| lock::unlock(self.mapping.fd(), byte))
     }
@@ -142,7 +140,6 @@ impl Endpoint {
     }
 
     /// Whether the ring's name still leads to this very file.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn has_its_name(&self) -> Result<bool, OpenError> {
         self.ours().map_err(|source| os(&self.place, "looking at its file", source))?;
         shm::is_at(&self.place, self.mapping.file())
@@ -168,7 +165,6 @@ impl Endpoint {
     }
 
     /// The memory of a ring of slots.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn slots(&self) -> Result<View<Slots>, OpenError> {
         self.memory(self.header.slots())
     }

@@ -4,6 +4,8 @@
 //! The words of a living ring change while they are read. Each is read once; two of
 //! them need not belong to the same moment.
 
+mod slots;
+
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsFd;
@@ -21,13 +23,18 @@ use crate::os::{lock, map};
 use crate::roster::{Presence, Role, Seat};
 use crate::sync::Ordering;
 
-/// One end of a ring.
+pub use slots::Seated;
+
+/// One end of a ring: of a ring of slots, all its senders or all its receivers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeatInfo {
-    /// Whether somebody is there.
+    /// Whether somebody is there. Of several that are gone it is not known who was the
+    /// last: then `Died` says that one of them has not been repaired after yet, or that
+    /// none has left.
     pub presence: Presence,
-    /// The process that is or was there last, as it numbers itself. 0: unknown.
+    /// The process that is or was there last, as it numbers itself. 0: unknown, or
+    /// more than one.
     pub pid: u32,
     /// How many have come.
     pub arrivals: u64,
@@ -35,7 +42,8 @@ pub struct SeatInfo {
     pub deaths: u64,
     /// Messages sent or received.
     pub messages: u64,
-    /// Bytes sent or received in them.
+    /// Bytes sent or received in them; 0 for a ring of slots, which does not count
+    /// them.
     pub bytes: u64,
     /// How often it had to wait.
     pub waits: u64,
@@ -55,11 +63,11 @@ pub struct Info {
     pub kind: Kind,
     /// The version of its layout.
     pub version: u32,
-    /// Its size in bytes.
+    /// Its size: bytes for `spsc`, slots for `mpmc`.
     pub capacity: u64,
     /// The longest message that it takes.
     pub max_len: u64,
-    /// The bytes that are in use. Only news: it changes as it is read.
+    /// The bytes or slots that are in use. Only news: it changes as it is read.
     pub used: u64,
     /// Whether it waits for the next peer for ever.
     pub keep_open: bool,
@@ -75,11 +83,12 @@ pub struct Info {
     pub created: SystemTime,
     /// Whether its name was taken away while it was being looked at.
     pub unlinked: bool,
-    /// The position up to which messages are published.
+    /// The position up to which messages are published; for `mpmc` claimed.
     pub tail: u64,
-    /// The position up to which room is free again.
+    /// The position up to which room is free again; for `mpmc` up to which messages
+    /// are taken.
     pub head: u64,
-    /// The position up to which messages are received.
+    /// The position up to which messages are received; for `mpmc` released.
     pub acked: u64,
     /// The end that writes.
     pub sender: SeatInfo,
@@ -89,6 +98,21 @@ pub struct Info {
     pub lost: u64,
     /// Messages that were delivered again.
     pub redelivered: u64,
+    /// Who takes part, or did, seat by seat; empty for `spsc`, whose two ends are above.
+    pub seats: Vec<Seated>,
+}
+
+/// What the words of a ring say that its kind lays out in its own way.
+struct Seen {
+    used: u64,
+    tail: u64,
+    head: u64,
+    acked: u64,
+    sender: SeatInfo,
+    receiver: SeatInfo,
+    lost: u64,
+    redelivered: u64,
+    seats: Vec<Seated>,
 }
 
 /// One entry of the folder of plain names.
@@ -118,18 +142,19 @@ pub fn inspect_with(name: &str, options: &Options) -> Result<Info, OpenError> {
     let accept = Accept { uid: options.accepted_uid(), gid: options.accepted_gid() };
     let (file, found) = shm::open_to_read(&place, accept)?;
     let header = read_header(&place, &file, found.len())?;
-    if header.kind != Kind::Spsc {
-        let (found, wanted) = (header.kind.as_str(), Kind::Spsc.as_str());
-        return Err(OpenError::WrongKind { ring: place.name, found, wanted });
-    }
     let failed = |doing| {
         let ring = place.name.clone();
         move |source| OpenError::Os { ring, doing, source }
     };
-    let words = Words::map(&file).map_err(failed("mapping its file"))?;
-    let sender = seat(&words, &file, Role::Sender).map_err(failed("asking for its locks"))?;
-    let receiver = seat(&words, &file, Role::Receiver).map_err(failed("asking for its locks"))?;
-    Ok(info(&place, &found, &header, &words, sender, receiver, is_unlinked(&file)))
+    let ring = header.slots();
+    let len = ring.map_or(CONTROL_LEN as u64, |_| header.total());
+    let words = Words::map(&file, len).map_err(failed("mapping its file"))?;
+    let seen = match ring {
+        None => bytes(&words, &file, header.capacity),
+        Some(ring) => slots::look(&words, &file, ring),
+    };
+    let seen = seen.map_err(failed("asking for its locks"))?;
+    Ok(info(&place, &found, &header, seen, is_unlinked(&file)))
 }
 
 /// Looks at everything in the folder of plain names, in order of name. No folder is
@@ -169,19 +194,7 @@ fn is_unlinked(file: &File) -> bool {
     file.metadata().is_ok_and(|found| found.nlink() == 0)
 }
 
-fn info(
-    place: &Place,
-    found: &Metadata,
-    header: &Header,
-    words: &Words,
-    sender: SeatInfo,
-    receiver: SeatInfo,
-    unlinked: bool,
-) -> Info {
-    // The tail first: what is sent and received in between makes the difference
-    // smaller than it was, or negative, which is nothing.
-    let tail = words.load(control::TAIL);
-    let head = words.load(control::HEAD);
+fn info(place: &Place, found: &Metadata, header: &Header, seen: Seen, unlinked: bool) -> Info {
     Info {
         name: place.name.clone(),
         path: place.path.clone(),
@@ -189,7 +202,7 @@ fn info(
         version: header::VERSION,
         capacity: header.capacity,
         max_len: header.max_len,
-        used: used(tail, head, header.capacity),
+        used: seen.used,
         keep_open: header.keep_open(),
         delivery: delivery(header),
         mode: found.mode() & 0o7777,
@@ -197,6 +210,27 @@ fn info(
         uuid: header.uuid,
         created: UNIX_EPOCH.checked_add(Duration::from_nanos(header.created)).unwrap_or(UNIX_EPOCH),
         unlinked,
+        tail: seen.tail,
+        head: seen.head,
+        acked: seen.acked,
+        sender: seen.sender,
+        receiver: seen.receiver,
+        lost: seen.lost,
+        redelivered: seen.redelivered,
+        seats: seen.seats,
+    }
+}
+
+/// Looks at a ring of bytes.
+fn bytes(words: &Words, file: &File, capacity: u64) -> io::Result<Seen> {
+    let sender = seat(words, file, Role::Sender)?;
+    let receiver = seat(words, file, Role::Receiver)?;
+    // The tail first: what is sent and received in between makes the difference
+    // smaller than it was, or negative, which is nothing.
+    let tail = words.load(control::TAIL);
+    let head = words.load(control::HEAD);
+    Ok(Seen {
+        used: used(tail, head, capacity),
         tail,
         head,
         acked: words.load(control::ACKED),
@@ -204,7 +238,8 @@ fn info(
         receiver,
         lost: words.load(control::LOST),
         redelivered: words.load(control::REDELIVERED),
-    }
+        seats: Vec::new(),
+    })
 }
 
 /// The distance of two positions that wrap, of which neither can be believed.
@@ -255,27 +290,37 @@ fn seat(words: &Words, file: &File, role: Role) -> io::Result<SeatInfo> {
     })
 }
 
-/// The control words of a ring, mapped to be read only.
+/// The words of a ring, mapped to be read only.
 struct Words {
     map: memmap2::MmapRaw,
 }
 
 impl Words {
-    fn map(file: &File) -> io::Result<Words> {
+    /// Maps the first `len` bytes of a file, which are no more than its header says.
+    fn map(file: &File, len: u64) -> io::Result<Words> {
         // The file was that long a moment ago. Its owner (the caller, root, or whom
         // the caller accepts) could cut it short now, and a load would be a bus
         // error: as in every other process that has the ring open.
-        Ok(Words { map: map::read_only(file, CONTROL_LEN)? })
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|&len| len <= isize::MAX as usize)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Ok(Words { map: map::read_only(file, len)? })
     }
 
-    /// One word, loaded once.
-    #[cfg(target_pointer_width = "64")]
+    /// A control word, loaded once.
     fn load(&self, word: Word) -> u64 {
-        let at = word.offset();
+        self.at(word.offset())
+    }
+
+    /// The word at an offset into the file, loaded once.
+    #[cfg(target_pointer_width = "64")]
+    fn at(&self, offset: usize) -> u64 {
         use crate::sync::AtomicU64;
-        assert!(at % 8 == 0 && at < CONTROL_LEN);
-        // SAFETY: the mapping is END bytes long, which `at` was just compared with.
-        let at = unsafe { self.map.as_ptr().add(at) };
+        assert!(offset % 8 == 0 && offset < self.map.len() - 7);
+        // SAFETY: the 8 bytes at `offset` lie in the mapping, whose length it was
+        // just compared with.
+        let at = unsafe { self.map.as_ptr().add(offset) };
         // SAFETY: `at` is a multiple of 8 from a page's start, inside a mapping that
         // lives as long as `self`; nobody in this process uses these bytes through
         // this mapping in another way. A relaxed load of a word never writes.
@@ -284,16 +329,16 @@ impl Words {
         u64::from_le(word.load(Ordering::Relaxed))
     }
 
-    /// One word, loaded as two halves: a 64-bit load may be a read-modify-write on
-    /// these targets, and the pages are read only.
+    /// The word at an offset into the file, loaded as two halves: a 64-bit load may
+    /// be a read-modify-write on these targets, and the pages are read only.
     #[cfg(not(target_pointer_width = "64"))]
-    fn load(&self, word: Word) -> u64 {
-        let at = word.offset();
+    fn at(&self, offset: usize) -> u64 {
         use crate::sync::AtomicU32;
-        assert!(at % 8 == 0 && at < CONTROL_LEN);
-        let half = |at: usize| {
-            // SAFETY: the mapping is END bytes long, which `at` was compared with.
-            let at = unsafe { self.map.as_ptr().add(at) };
+        assert!(offset % 8 == 0 && offset < self.map.len() - 7);
+        let half = |offset: usize| {
+            // SAFETY: the 4 bytes at `offset` lie in the mapping, whose length the
+            // word's was just compared with.
+            let at = unsafe { self.map.as_ptr().add(offset) };
             // SAFETY: `at` is a multiple of 4 from a page's start, inside a mapping
             // that lives as long as `self`; nobody in this process uses these bytes
             // through this mapping in another way. A relaxed load never writes.
@@ -301,11 +346,11 @@ impl Words {
             // Acquire: keeps the halves in the order in which they are read.
             u64::from(u32::from_le(word.load(Ordering::Acquire)))
         };
-        let mut high = half(at + 4);
+        let mut high = half(offset + 4);
         // A counter carries into its upper half once in 4 GiB.
         for _ in 0..4 {
-            let low = half(at);
-            let again = half(at + 4);
+            let low = half(offset);
+            let again = half(offset + 4);
             if again == high {
                 return high << 32 | low;
             }

@@ -73,7 +73,7 @@ pub use error::{
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
-pub use inspect::{Info, Listed, SeatInfo, inspect, inspect_with, list, name_path, unlink};
+pub use inspect::{Info, Listed, SeatInfo, Seated, inspect, inspect_with, list, name_path, unlink};
 #[cfg(all(
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))

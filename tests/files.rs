@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use quoit::spsc::{Receiver, Sender};
-use quoit::{OpenError, Options, spsc};
+use quoit::{OpenError, Options, mpmc, spsc};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -28,8 +28,10 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Every way to open what has that name, and what each answers.
-fn attempts(name: &str) -> Vec<(&'static str, OpenError)> {
+type Refusals = Vec<(&'static str, OpenError)>;
+
+/// Every way to open a ring of bytes of that name, and what each answers.
+fn bytes_attempts(name: &str) -> Refusals {
     let plain = Options::new();
     vec![
         ("Sender::open", Sender::open(name).unwrap_err()),
@@ -38,17 +40,42 @@ fn attempts(name: &str) -> Vec<(&'static str, OpenError)> {
         ("Receiver::open_with", Receiver::open_with(name, &plain).unwrap_err()),
         ("Sender::open_or_create", Sender::open_or_create(name, &plain).unwrap_err()),
         ("Receiver::open_or_create", Receiver::open_or_create(name, &plain).unwrap_err()),
-        ("inspect", quoit::inspect(name).unwrap_err()),
     ]
 }
 
+/// The same of a ring of slots.
+fn slots_attempts(name: &str) -> Refusals {
+    use quoit::mpmc::{Receiver, Sender};
+    let plain = Options::new();
+    vec![
+        ("mpmc Sender::open", Sender::open(name).unwrap_err()),
+        ("mpmc Receiver::open", Receiver::open(name).unwrap_err()),
+        ("mpmc Sender::open_with", Sender::open_with(name, &plain).unwrap_err()),
+        ("mpmc Receiver::open_with", Receiver::open_with(name, &plain).unwrap_err()),
+        ("mpmc Sender::open_or_create", Sender::open_or_create(name, &plain).unwrap_err()),
+        ("mpmc Receiver::open_or_create", Receiver::open_or_create(name, &plain).unwrap_err()),
+        ("recover", quoit::recover(name).unwrap_err()),
+    ]
+}
+
+/// Every way to open or look at what has that name.
+fn attempts(name: &str) -> Refusals {
+    let mut all = bytes_attempts(name);
+    all.extend(slots_attempts(name));
+    all.push(("inspect", quoit::inspect(name).unwrap_err()));
+    all
+}
+
 /// Every way to make a ring of that name.
-fn creations(name: &str) -> Vec<(&'static str, OpenError)> {
+fn creations(name: &str) -> Refusals {
     let plain = Options::new();
     vec![
         ("create", spsc::create(name, &plain).unwrap_err()),
         ("Sender::create", Sender::create(name, &plain).unwrap_err()),
         ("Receiver::create", Receiver::create(name, &plain).unwrap_err()),
+        ("mpmc create", mpmc::create(name, &plain).unwrap_err()),
+        ("mpmc Sender::create", mpmc::Sender::create(name, &plain).unwrap_err()),
+        ("mpmc Receiver::create", mpmc::Receiver::create(name, &plain).unwrap_err()),
     ]
 }
 
@@ -72,6 +99,16 @@ fn picture(path: &Path) -> (Option<Vec<u8>>, [i64; 9]) {
 
 /// A file is refused by every way to open it, for this reason and with these words, and left as it is.
 fn refused(path: &Path, is: impl Fn(&OpenError) -> bool, words: &[&str]) {
+    refused_by(attempts, path, is, words);
+}
+
+/// The same of some of the ways.
+fn refused_by(
+    attempts: fn(&str) -> Refusals,
+    path: &Path,
+    is: impl Fn(&OpenError) -> bool,
+    words: &[&str],
+) {
     let before = picture(path);
     let name = path.to_str().unwrap();
     for (verb, error) in attempts(name) {
@@ -90,11 +127,29 @@ fn refused(path: &Path, is: impl Fn(&OpenError) -> bool, words: &[&str]) {
     assert_eq!(names, 1, "and nothing is left beside it");
 }
 
+/// What a test does to a file.
+type Change = Box<dyn FnOnce(&File)>;
+
+/// A way to make a ring and change its file.
+type Way = fn(Change) -> (TempDir, std::path::PathBuf);
+
 /// Makes a ring, sends something, leaves, and changes the file.
 fn changed(change: impl FnOnce(&File)) -> (TempDir, std::path::PathBuf) {
     let folder = folder();
     let path = folder.path().join("ticks");
     let mut tx = Sender::create(path.to_str().unwrap(), &Options::new().capacity(4096)).unwrap();
+    tx.send(b"something").unwrap();
+    drop(tx);
+    change(&File::options().read(true).write(true).open(&path).unwrap());
+    (folder, path)
+}
+
+/// The same with a ring of slots: 4 of 64 bytes.
+fn changed_slots(change: impl FnOnce(&File)) -> (TempDir, std::path::PathBuf) {
+    let folder = folder();
+    let path = folder.path().join("ticks");
+    let options = Options::new().capacity(4).max_len(48);
+    let tx = mpmc::Sender::create(path.to_str().unwrap(), &options).unwrap();
     tx.send(b"something").unwrap();
     drop(tx);
     change(&File::options().read(true).write(true).open(&path).unwrap());
@@ -117,20 +172,31 @@ fn a_ring_that_nobody_changed_is_opened() {
     let (_folder, path) = changed(seal);
     let mut rx = Receiver::open(path.to_str().unwrap()).unwrap();
     assert_eq!(rx.recv().unwrap().to_vec(), b"something");
+    let (_folder, path) = changed_slots(seal);
+    let rx = mpmc::Receiver::open(path.to_str().unwrap()).unwrap();
+    assert_eq!(rx.recv().unwrap().to_vec(), b"something");
 }
 
 #[test]
 fn a_ring_of_another_kind_is_refused() {
-    let (_folder, path) = changed(|file| {
-        // 4 slots of 64 bytes behind the table of seats.
-        file.write_all_at(&2u32.to_le_bytes(), 0x0c).unwrap();
-        for (at, value) in [(0x18, 4), (0x20, 48), (0x30, 0x25000), (0x38, 0x25100u64)] {
-            file.write_all_at(&value.to_le_bytes(), at).unwrap();
-        }
-        file.set_len(0x25100).unwrap();
-        seal(file);
-    });
-    refused(&path, OpenError::is_wrong_kind, &["kind mpmc", "use quoit::mpmc"]);
+    let (_folder, path) = changed_slots(|_| {});
+    let words = ["kind mpmc", "use quoit::mpmc"];
+    refused_by(bytes_attempts, &path, OpenError::is_wrong_kind, &words);
+    let (_folder, path) = changed(|_| {});
+    let words = ["kind spsc", "use quoit::spsc"];
+    refused_by(slots_attempts, &path, OpenError::is_wrong_kind, &words);
+}
+
+#[test]
+fn a_ring_that_claims_to_be_of_another_kind_is_refused() {
+    // Its data would lie elsewhere, and be of another length.
+    for (change, kind) in [(changed as Way, 2u32), (changed_slots as Way, 1)] {
+        let (_folder, path) = change(Box::new(move |file| {
+            file.write_all_at(&kind.to_le_bytes(), 0x0c).unwrap();
+            seal(file);
+        }));
+        refused(&path, OpenError::is_corrupt, &["unlink it and create it again"]);
+    }
 }
 
 #[test]
@@ -160,16 +226,23 @@ fn a_ring_that_is_cut_short_is_refused_and_both_lengths_are_named() {
         let is = |error: &OpenError| matches!(error, OpenError::Truncated { found, wanted, .. } if *found == len && *wanted > len);
         refused(&path, is, &[&len.to_string(), "create it again"]);
     }
+    for len in [8, 255, 256, 0x5000, 0x24fff, 0x25000, 0x25000 + 255] {
+        let (_folder, path) = changed_slots(|file| file.set_len(len).unwrap());
+        let is = |error: &OpenError| matches!(error, OpenError::Truncated { found, wanted, .. } if *found == len && *wanted > len);
+        refused(&path, is, &[&len.to_string(), "create it again"]);
+    }
 }
 
 #[test]
 fn any_changed_byte_of_the_header_is_noticed() {
-    for at in (0..256).step_by(5) {
-        let (_folder, path) = changed(|file| {
+    for (at, change) in
+        (0..256).step_by(5).flat_map(|at| [(at, changed as Way), (at, changed_slots as Way)])
+    {
+        let (_folder, path) = change(Box::new(move |file| {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at).unwrap();
             file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
-        });
+        }));
         let is = |error: &OpenError| match at {
             0..8 => error.is_not_a_ring(),
             8..12 => error.is_version(),

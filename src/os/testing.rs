@@ -116,6 +116,22 @@ impl Child {
         }
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid as u32
+    }
+
+    /// Stops the child, and waits until it stands still.
+    pub(crate) fn stop(&self) {
+        // SAFETY: kill takes two numbers; the child is ours and not yet waited for.
+        let rc = unsafe { libc::kill(self.pid, libc::SIGSTOP) };
+        assert_eq!(rc, 0);
+        let mut status = 0;
+        // SAFETY: `status` is a live integer of this frame.
+        let rc = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WUNTRACED) };
+        assert!(rc == self.pid && libc::WIFSTOPPED(status), "{}", io::Error::last_os_error());
+    }
+
     /// Ends the child as a crash would, and waits until it is gone.
     pub(crate) fn kill(self) {
         // SAFETY: kill takes two numbers; the child is ours and not yet waited for.
