@@ -217,9 +217,9 @@ fn end(words: &Words, table: &[Seated], role: Role) -> SeatInfo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Info, inspect};
     use super::*;
     use crate::endpoint::{Endpoint, Kind};
+    use crate::inspect::{Info, inspect};
     use crate::layout::view::View;
     use crate::options::{Delivery, Options};
     use crate::os::testing::{self, Child};
