@@ -10,8 +10,9 @@
 //! ```
 //!
 //! The modules, from the bottom up; each knows only what stands before it in this list, or beside it in its layer:
-//! `sync` (the memory model) and `os` (the kernel), `layout` (the bytes), `region`, `roster`, `wake` and `ring` (the
-//! algorithms), `link`, `blocking`, `endpoint` and [`inspect`](fn@inspect) (what they mean), [`spsc`] (what a user sees).
+//! `sync` (the memory model) and `os` (the kernel), `layout` (the bytes), `region`, `roster`, `seats`, `wake` and `ring` (the
+//! algorithms), `link`, `party`, `recovery`, `blocking`, `endpoint` and [`inspect`](fn@inspect) (what they mean), [`spsc`]
+//! and [`mpmc`] (what a user sees).
 
 // Beside the tower: plain data.
 mod error;
