@@ -27,6 +27,7 @@ use support::floor::Slots;
 use support::proc;
 use support::quoit::{Adapts, Copies, Manner, Quoit, Spins};
 use support::report::{Key, Results, Sample};
+use support::textbook::{self, Textbook};
 use support::work::{Job, Outcome, Workload, burst};
 
 /// Floors before and after a burst may differ by so much (of the smaller one).
@@ -38,6 +39,8 @@ const AGAIN: u32 = 3;
 const KNOWN: usize = 10;
 
 const SIZES: &[usize] = &[8, 64, 256, 1024, 4096, 65536];
+/// For rings of slots: two sizes of one line, two of several.
+const SLOT_SIZES: &[usize] = &[8, 40, 256, 1024];
 /// For questions about where a payload begins.
 const FINE_SIZES: &[usize] = &[48, 128, 192, 256, 512, 1024, 4096, 65536];
 const BOTH: &[Workload] = &[Workload::Roundtrip, Workload::Stream];
@@ -60,6 +63,8 @@ struct Question {
     name: &'static str,
     asks: &'static str,
     sizes: &'static [usize],
+    /// Whether every row is set against the first one.
+    yardstick: bool,
     rows: Vec<Row>,
 }
 
@@ -122,8 +127,31 @@ designs! {
     OutPlain { const COPY: CopyBy = CopyBy::Plain; const READ: Read = Read::CopyOut; }
 }
 
+/// The textbook queue.
+#[derive(Debug)]
+struct Plainly;
+impl textbook::Design for Plainly {}
+
+/// The same, touching.
+#[derive(Debug)]
+struct Touching;
+impl textbook::Design for Touching {
+    const TOUCH: bool = true;
+}
+
+/// The same, with payloads right behind the header.
+#[derive(Debug)]
+struct Close;
+impl textbook::Design for Close {
+    const OWN_LINE: usize = usize::MAX;
+}
+
 fn row<D: Design>(name: &'static str, what: &'static str) -> Row {
     Row { name, what, burst: burst::<Bare<D>, false>, workloads: BOTH }
+}
+
+fn slots<D: textbook::Design>(name: &'static str, what: &'static str) -> Row {
+    Row { name, what, burst: burst::<Textbook<D>, false>, workloads: BOTH }
 }
 
 fn shipped<M: Manner>(name: &'static str, what: &'static str) -> Row {
@@ -153,12 +181,14 @@ fn questions() -> Vec<Question> {
             name: "floor",
             asks: "how far is the ring from the machine?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![slot, base()],
         },
         Question {
             name: "shipped",
             asks: "what do validation, liveness, wake-ups and crash repair cost?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![
                 base(),
                 shipped::<Spins>("quoit", "the ring that ships, spinning"),
@@ -171,6 +201,7 @@ fn questions() -> Vec<Question> {
             name: "alignment",
             asks: "do records begin on lines or on words?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![
                 base(),
                 row::<Packed>("packed", "8 B aligned, the sender clears the next header"),
@@ -182,6 +213,7 @@ fn questions() -> Vec<Question> {
             name: "header",
             asks: "how long is the header, and from which length does a payload begin a line?",
             sizes: FINE_SIZES,
+            yardstick: false,
             rows: vec![
                 row::<Header8>("header 8", "8 B header, own line never"),
                 row::<Header16>("header 16", "16 B header, own line never"),
@@ -196,6 +228,7 @@ fn questions() -> Vec<Question> {
             name: "commit",
             asks: "how does a commit become visible?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![
                 base(),
                 row::<InBand>("in-band", "word 0 only"),
@@ -207,6 +240,7 @@ fn questions() -> Vec<Question> {
             name: "fence",
             asks: "what does a full fence after each commit cost?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![
                 base(),
                 row::<LockOr>("lock or", "`lock or` after commit"),
@@ -218,6 +252,7 @@ fn questions() -> Vec<Question> {
             name: "pauses",
             asks: "how long does a receiver that caught up look away?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![
                 row::<Pauses0>("pauses 0", ""),
                 row::<Pauses2>("pauses 2", ""),
@@ -231,6 +266,7 @@ fn questions() -> Vec<Question> {
             name: "copy",
             asks: "what does a copy cost that is defined under a race?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![
                 base(),
                 row::<Words>("words", "in by atomic words, read in place"),
@@ -244,7 +280,19 @@ fn questions() -> Vec<Question> {
             name: "release",
             asks: "does a request have to be released before it is answered?",
             sizes: SIZES,
+            yardstick: false,
             rows: vec![Row { workloads: ROUNDTRIP, ..base() }, holding],
+        },
+        Question {
+            name: "mpmc",
+            asks: "what does it cost that every slot has an owner?",
+            sizes: SLOT_SIZES,
+            yardstick: true,
+            rows: vec![
+                slots::<Plainly>("textbook", "Vyukov's queue, one sender, one receiver"),
+                slots::<Touching>("textbook touch", "the lines after the first touched"),
+                slots::<Close>("textbook close", "payloads at +16 whatever their length"),
+            ],
         },
     ]
 }
@@ -257,6 +305,7 @@ struct Settings {
     only: Vec<String>,
     sizes: Vec<usize>,
     capacity: usize,
+    slots: usize,
     cores: Option<(usize, usize)>,
     floors: Option<(f64, f64)>,
     seed: u64,
@@ -268,13 +317,15 @@ struct Settings {
 const HELP: &str = "\
 usage: cargo bench --bench harness -- [OPTIONS] [QUESTION]...
 
-questions: floor shipped alignment header commit fence pauses copy release all (default)
+questions: floor shipped alignment header commit fence pauses copy release mpmc all
+           (default: all)
 
   --only QUESTION    the same as naming it; may be repeated
   --reps N           repetitions (default 3)
   --quick            very short bursts, one repetition: does it run?
   --sizes A,B,...    only these payload sizes
   --capacity BYTES   of each ring, a power of two (default 1048576)
+  --slots N          of each ring that is counted in slots, a power of two (default 1024)
   --cores A,B        client's and server's core (default: the first two allowed)
   --floors LO,HI     which floors, in ns, the tables are about (default: within a quarter of the
                      median floor); the JSON has all samples
@@ -291,6 +342,7 @@ impl Settings {
             only: Vec::new(),
             sizes: Vec::new(),
             capacity: 1 << 20,
+            slots: 1024,
             cores: None,
             floors: None,
             seed: clock.as_nanos() as u64,
@@ -313,6 +365,7 @@ impl Settings {
                 "--reps" => settings.reps = number(&arg, &value()?)?,
                 "--seed" => settings.seed = number(&arg, &value()?)?,
                 "--capacity" => settings.capacity = number(&arg, &value()?)?,
+                "--slots" => settings.slots = number(&arg, &value()?)?,
                 "--cores" => settings.cores = Some(pair(&arg, &value()?)?),
                 "--floors" => settings.floors = Some(pair(&arg, &value()?)?),
                 "--sizes" => {
@@ -343,6 +396,9 @@ impl Settings {
         }
         if !settings.capacity.is_power_of_two() || settings.capacity < 4096 {
             return Err("--capacity wants a power of two, at least 4096".into());
+        }
+        if !settings.slots.is_power_of_two() || !(2..=65536).contains(&settings.slots) {
+            return Err("--slots wants a power of two, at least 2, at most 65536".into());
         }
         if settings.sizes.iter().any(|size| !(8..=65536).contains(size) || size % 8 != 0) {
             return Err("--sizes wants multiples of 8, at most 65536".into());
@@ -489,12 +545,13 @@ fn run(settings: &Settings) -> Result<(), String> {
     let mut dice = Dice(settings.seed);
     let mut results = Results::default();
     println!(
-        "{} measurements, {} repetitions, cores {} and {}, rings of {} bytes, seed {}{}\n",
+        "{} measurements, {} repetitions, cores {} and {}, rings of {} bytes or {} slots, seed {}{}\n",
         order.len(),
         settings.reps,
         cores.0,
         cores.1,
         settings.capacity,
+        settings.slots,
         settings.seed,
         if settings.quick { ", quick: not figures to believe" } else { "" },
     );
@@ -513,6 +570,7 @@ fn run(settings: &Settings) -> Result<(), String> {
                 workload,
                 size,
                 capacity: settings.capacity,
+                slots: settings.slots,
                 clock,
                 run: match workload {
                     Workload::Roundtrip => times.roundtrip,
@@ -533,6 +591,9 @@ fn run(settings: &Settings) -> Result<(), String> {
         for &workload in BOTH {
             if question.rows.iter().any(|row| row.workloads.contains(&workload)) {
                 println!("{}", results.table(&rows, &sizes(question), workload, floors));
+                if question.yardstick {
+                    println!("{}", results.quotients(&rows, &sizes(question), workload, floors));
+                }
             }
         }
     }
@@ -546,7 +607,7 @@ fn run(settings: &Settings) -> Result<(), String> {
     );
     println!("{}; {:.0} s", results.summary(), began.elapsed().as_secs_f64());
     if let Some(path) = &settings.json {
-        std::fs::write(path, results.json(settings.capacity))
+        std::fs::write(path, results.json(settings.capacity, settings.slots))
             .map_err(|error| format!("cannot write {path}: {error}"))?;
     }
     if results.errors != 0 {

@@ -25,6 +25,7 @@ use std::sync::atomic::{compiler_fence, fence};
 
 use super::copy::{self, CopyBy};
 use super::proc::Arena;
+use super::work::Job;
 use super::{Rx, Transport, Tx, Way};
 
 /// How a commit becomes visible.
@@ -155,7 +156,7 @@ impl<D: Design> Transport for Bare<D> {
     type Tx = BareTx<D>;
     type Rx = BareRx<D>;
 
-    fn lay(arena: &Rc<Arena>, capacity: usize) -> Self {
+    fn lay(arena: &Rc<Arena>, job: &Job) -> Self {
         const {
             assert!(D::ALIGN == 64 || D::ALIGN == 8);
             assert!(D::HEADER == 8 || (D::HEADER == 16 && D::ALIGN == 64));
@@ -166,8 +167,8 @@ impl<D: Design> Transport for Bare<D> {
             assert!(!D::TOUCH || D::ALIGN == 64 || matches!(D::COMMIT, Commit::Index));
         }
         Bare {
-            there: Wire::new(arena, capacity),
-            back: Wire::new(arena, capacity),
+            there: Wire::new(arena, job.capacity),
+            back: Wire::new(arena, job.capacity),
             design: PhantomData,
         }
     }

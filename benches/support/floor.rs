@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::clock::{Clock, ticks};
 use super::copy::{self, CopyBy};
 use super::proc::{Arena, Board};
-use super::work::Trips;
+use super::work::{Job, Trips};
 use super::{Rx, Transport, Tx, Way};
 
 const THERE: usize = 0;
@@ -75,7 +75,7 @@ impl Transport for Slots {
     type Tx = Slot;
     type Rx = Slot;
 
-    fn lay(arena: &Rc<Arena>, _capacity: usize) -> Slots {
+    fn lay(arena: &Rc<Arena>, _: &Job) -> Slots {
         let (there, back) = (arena.take(64 + LONGEST), arena.take(64 + LONGEST));
         Slots { arena: Rc::clone(arena), there, back }
     }

@@ -14,9 +14,11 @@ pub(crate) mod payload;
 pub(crate) mod proc;
 pub(crate) mod quoit;
 pub(crate) mod report;
+pub(crate) mod textbook;
 pub(crate) mod work;
 
 use proc::Arena;
+use work::Job;
 
 /// One of the two directions between the client (parent) and the server (child).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +41,13 @@ pub(crate) trait Transport: Sized + 'static {
     /// The receiving end.
     type Rx: Rx;
 
+    /// How many bytes of the arena each way takes at most.
+    fn room(job: &Job) -> usize {
+        // The ring with its index pages, or a slot.
+        job.capacity.max(64 * 1024) + 64 * 1024
+    }
     /// Runs once, before the fork. The arena is zeroed shared memory.
-    fn lay(arena: &Rc<Arena>, capacity: usize) -> Self;
+    fn lay(arena: &Rc<Arena>, job: &Job) -> Self;
     /// Runs after the fork, in the process that sends this way.
     fn tx(&self, way: Way) -> Self::Tx;
     /// Runs after the fork, in the process that receives this way.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use quoit::{Options, Wait, spsc};
 
 use super::proc::Arena;
+use super::work::Job;
 use super::{Rx, Transport, Tx, Way};
 
 /// How the ends of a burst behave.
@@ -53,7 +54,8 @@ impl<M: Manner> Transport for Quoit<M> {
     type Tx = QuoitTx<M>;
     type Rx = QuoitRx<M>;
 
-    fn lay(_: &Rc<Arena>, capacity: usize) -> Self {
+    fn lay(_: &Rc<Arena>, job: &Job) -> Self {
+        let capacity = job.capacity;
         static BURSTS: AtomicU32 = AtomicU32::new(0);
         let (creator, burst) = (std::process::id(), BURSTS.fetch_add(1, Relaxed));
         let name = |way| PathBuf::from(format!("/dev/shm/quoit-bench-{creator}-{burst}-{way}"));

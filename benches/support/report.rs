@@ -104,19 +104,54 @@ impl Results {
         markdown(&lines)
     }
 
+    /// How the rows compare to the first of them: a line for each further row, a column for each
+    /// size, the quotient of the medians in the cells.
+    pub(crate) fn quotients(
+        &self,
+        rows: &[(&'static str, &'static str)],
+        sizes: &[usize],
+        workload: Workload,
+        floors: (f64, f64),
+    ) -> String {
+        let Some((&(yardstick, _), others)) = rows.split_first() else { return String::new() };
+        let mut head = vec![match workload {
+            Workload::Roundtrip => format!("round trips, {yardstick} = 1"),
+            Workload::Stream => format!("streams, {yardstick} = 1"),
+        }];
+        head.extend(sizes.iter().map(|size| format!("{size} B")));
+        let mut lines = vec![head];
+        for &(name, _) in others {
+            let mut line = vec![format!("**{name}**")];
+            for &size in sizes {
+                let (one, other) = (
+                    self.typical((name, workload, size), floors).0,
+                    self.typical((yardstick, workload, size), floors).0,
+                );
+                let quotient = one / other;
+                line.push(if quotient.is_finite() { format!("{quotient:.2}") } else { "-".into() });
+            }
+            lines.push(line);
+        }
+        markdown(&lines)
+    }
+
+    /// The samples of one thing that stand on such a floor.
+    fn on(&self, key: Key, (low, high): (f64, f64)) -> impl Iterator<Item = &Sample> {
+        let samples = self.samples.get(&key).into_iter().flatten();
+        samples.filter(move |sample| low <= sample.floor() && sample.floor() <= high)
+    }
+
+    /// Median, smallest and largest of their figures.
+    fn typical(&self, key: Key, floors: (f64, f64)) -> (f64, f64, f64) {
+        spread(self.on(key, floors).map(|sample| sample.outcome.typical))
+    }
+
     fn cell(&self, key: Key, floors: (f64, f64)) -> String {
-        let samples: Vec<&Sample> = self
-            .samples
-            .get(&key)
-            .into_iter()
-            .flatten()
-            .filter(|sample| floors.0 <= sample.floor() && sample.floor() <= floors.1)
-            .collect();
-        if samples.is_empty() {
+        if self.count(key, floors) == 0 {
             return "-".into();
         }
-        let typical = spread(samples.iter().map(|sample| sample.outcome.typical));
-        let ratio = spread(samples.iter().map(|sample| sample.ratio()));
+        let typical = self.typical(key, floors);
+        let ratio = spread(self.on(key, floors).map(Sample::ratio));
         let mut cell = format!(
             "{} [{}-{}] {:.2}x",
             figure(typical.0),
@@ -125,8 +160,8 @@ impl Results {
             ratio.0
         );
         if key.1 == Workload::Roundtrip {
-            let p50 = spread(samples.iter().map(|sample| sample.outcome.p50));
-            let p99 = spread(samples.iter().map(|sample| sample.outcome.p99));
+            let p50 = spread(self.on(key, floors).map(|sample| sample.outcome.p50));
+            let p99 = spread(self.on(key, floors).map(|sample| sample.outcome.p99));
             let _ = write!(cell, " / {} / {}", figure(p50.0), figure(p99.0));
         }
         cell
@@ -147,8 +182,7 @@ impl Results {
 
     /// How many samples of one thing do.
     pub(crate) fn count(&self, key: Key, floors: (f64, f64)) -> usize {
-        let samples = self.samples.get(&key).into_iter().flatten();
-        samples.filter(|s| floors.0 <= s.floor() && s.floor() <= floors.1).count()
+        self.on(key, floors).count()
     }
 
     /// What all samples stood on, in one line.
@@ -170,7 +204,7 @@ impl Results {
     }
 
     /// One line of JSON for each sample.
-    pub(crate) fn json(&self, capacity: usize) -> String {
+    pub(crate) fn json(&self, capacity: usize, slots: usize) -> String {
         let mut text = String::new();
         for (&(name, workload, size), samples) in &self.samples {
             for Sample { repetition, outcome } in samples {
@@ -178,7 +212,7 @@ impl Results {
                 let _ = writeln!(
                     text,
                     "{{\"row\":\"{name}\",\"workload\":\"{}\",\"size\":{size},\"capacity\":{capacity},\
-                     \"repetition\":{repetition},\"floor_before\":{},\"floor_after\":{},\
+                     \"slots\":{slots},\"repetition\":{repetition},\"floor_before\":{},\"floor_after\":{},\
                      \"typical\":{},\"mean\":{},\"p50\":{},\"p99\":{},\"messages\":{messages},\
                      \"errors\":{errors}}}",
                     workload.name(),

@@ -42,6 +42,8 @@ pub(crate) struct Job {
     pub(crate) size: usize,
     /// Bytes a ring.
     pub(crate) capacity: usize,
+    /// Slots a ring, where a ring is counted in slots.
+    pub(crate) slots: usize,
     pub(crate) clock: Clock,
     /// How long the workload runs, warm-up included.
     pub(crate) run: Duration,
@@ -174,10 +176,10 @@ const MEAN: usize = 6;
 /// the request first.
 pub(crate) fn burst<T: Transport, const REPLY_FIRST: bool>(job: &Job) -> io::Result<Outcome> {
     let _watchdog = Watchdog::start(PATIENCE);
-    // A page for the board, and for each way the ring with its index pages or a slot.
-    let arena = Rc::new(Arena::new(4096 + 2 * (job.capacity.max(64 * 1024) + 64 * 1024))?);
+    // A page for the board, and for each way what it takes, from a page on.
+    let arena = Rc::new(Arena::new(4096 + 2 * T::room(job).next_multiple_of(4096))?);
     let board = Board::new(&arena);
-    let transport = T::lay(&arena, job.capacity);
+    let transport = T::lay(&arena, job);
     pin(job.cores.0)?;
     let child = Child::fork(|| {
         pin(job.cores.1)?;
