@@ -25,7 +25,7 @@ use support::clock::Clock;
 use support::copy::CopyBy;
 use support::floor::Slots;
 use support::proc;
-use support::quoit::{Adapts, Copies, Manner, Quoit, Spins};
+use support::quoit::{Adapts, Copies, Manner, Mpmc, Quoit, Spins};
 use support::report::{Key, Results, Sample};
 use support::textbook::{self, Textbook};
 use support::work::{Job, Outcome, Workload, burst};
@@ -290,6 +290,12 @@ fn questions() -> Vec<Question> {
             yardstick: true,
             rows: vec![
                 slots::<Plainly>("textbook", "Vyukov's queue, one sender, one receiver"),
+                Row {
+                    name: "quoit mpmc",
+                    what: "the ring that ships, spinning",
+                    burst: burst::<Mpmc<Spins>, false>,
+                    workloads: BOTH,
+                },
                 slots::<Touching>("textbook touch", "the lines after the first touched"),
                 slots::<Close>("textbook close", "payloads at +16 whatever their length"),
             ],
