@@ -1419,8 +1419,8 @@ impl<'a> Message<'a> {
         if self.receiver.party.usable().is_err() {
             return &[];
         }
-        let view = self.receiver.ring.view();
-        let address = view.address_data(view.payload(self.held.index()));
+        let ring = &self.receiver.ring;
+        let address = ring.view().address_data(ring.payload(&self.held));
         // SAFETY: the length was compared with what a slot holds, so `len` bytes from the payload on lie within the ring;
         // nobody writes them by the caller's promise, and this receiver does not release them before the message is dropped.
         unsafe { core::slice::from_raw_parts(address, self.len()) }

@@ -155,11 +155,15 @@ pub const fn longest_slot(slots: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slots {
     slots: u64,
-    shift: u32,
     stride: u64,
     payload: u64,
     max_len: u64,
     seats: u32,
+    // What follows from them, worked out once: every message needs it.
+    shift: u32,
+    lap_mask: u64,
+    table: u64,
+    bytes: u64,
 }
 
 impl Slots {
@@ -183,7 +187,13 @@ impl Slots {
         if stride > most / slots {
             return None;
         }
-        Some(Self { slots, shift: slots.trailing_zeros(), stride, payload, max_len, seats })
+        let shift = slots.trailing_zeros();
+        let left = u64::BITS - shift;
+        let lap_bits = if left < LAP_BITS { left } else { LAP_BITS };
+        let lap_mask = u64::MAX >> (u64::BITS - lap_bits);
+        let table = seats as u64 * SEAT_LEN;
+        let bytes = table + slots * stride;
+        Some(Self { slots, stride, payload, max_len, seats, shift, lap_mask, table, bytes })
     }
 
     /// How many slots there are.
@@ -219,7 +229,7 @@ impl Slots {
     /// Bytes of the table of seats, which lies before the slots.
     #[inline]
     pub const fn table(self) -> u64 {
-        self.seats as u64 * SEAT_LEN
+        self.table
     }
 
     /// The slot of a position.
@@ -231,7 +241,13 @@ impl Slots {
     /// The lap of a position.
     #[inline]
     pub const fn lap(self, position: u64) -> u64 {
-        (position >> self.shift) & self.lap_mask()
+        (position >> self.shift) & self.lap_mask
+    }
+
+    /// The lap behind that of a position.
+    #[inline]
+    pub const fn next_lap(self, position: u64) -> u64 {
+        self.lap(position.wrapping_add(self.slots))
     }
 
     /// The position of slot `index` on `lap`.
@@ -240,29 +256,23 @@ impl Slots {
         (lap << self.shift) | index
     }
 
-    #[inline]
-    const fn lap_bits(self) -> u32 {
-        let left = u64::BITS - self.shift;
-        if left < LAP_BITS { left } else { LAP_BITS }
-    }
-
     /// All laps are at most this.
     #[inline]
     pub const fn lap_mask(self) -> u64 {
-        u64::MAX >> (u64::BITS - self.lap_bits())
+        self.lap_mask
     }
 
     /// How many laps `later` is ahead of `earlier`: negative when it is behind.
     #[inline]
     pub const fn laps_ahead(self, later: u64, earlier: u64) -> i64 {
-        let unused = u64::BITS - self.lap_bits();
+        let unused = self.lap_mask.leading_zeros();
         ((later.wrapping_sub(earlier) << unused) as i64) >> unused
     }
 
     /// How many messages position `later` is ahead of `earlier`: negative when it is behind.
     #[inline]
     pub const fn ahead(self, later: u64, earlier: u64) -> i64 {
-        let unused = u64::BITS - self.lap_bits() - self.shift;
+        let unused = self.lap_mask.leading_zeros() - self.shift;
         ((later.wrapping_sub(earlier) << unused) as i64) >> unused
     }
 
@@ -281,7 +291,7 @@ impl Slots {
 impl Shape for Slots {
     #[inline]
     fn bytes(self) -> u64 {
-        self.table() + self.slots * self.stride
+        self.bytes
     }
 }
 

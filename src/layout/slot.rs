@@ -70,7 +70,7 @@ impl Word {
     /// Claimed by the sender in seat `owner`.
     #[inline]
     pub const fn writing(lap: u64, owner: u32) -> Word {
-        Word(lap << LAP_SHIFT | (owner as u64) << OWNER_SHIFT | WRITING)
+        Word(lap << LAP_SHIFT | ((owner as u64) & OWNER_BITS) << OWNER_SHIFT | WRITING)
     }
 
     /// A message.
@@ -82,7 +82,7 @@ impl Word {
     /// In the hand of the receiver in seat `owner`.
     #[inline]
     pub const fn reading(lap: u64, owner: u32) -> Word {
-        Word(lap << LAP_SHIFT | (owner as u64) << OWNER_SHIFT | READING)
+        Word(lap << LAP_SHIFT | ((owner as u64) & OWNER_BITS) << OWNER_SHIFT | READING)
     }
 
     /// To be handed out again.
@@ -138,7 +138,7 @@ impl Word {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// Bytes of payload.
-    pub len: u64,
+    pub len: u32,
     /// How often the message was taken to be handed out again. A death may cost one; stops at 255.
     pub again: u8,
 }
@@ -147,13 +147,13 @@ impl Meta {
     /// The bits.
     #[inline]
     pub const fn bits(self) -> u64 {
-        (self.again as u64) << 32 | self.len
+        (self.again as u64) << 32 | self.len as u64
     }
 
     /// Reads the bits. `len` is what stands there: callers compare it with what a slot holds.
     #[inline]
     pub const fn parse(bits: u64) -> Meta {
-        Meta { len: bits & 0xffff_ffff, again: (bits >> 32) as u8 }
+        Meta { len: bits as u32, again: (bits >> 32) as u8 }
     }
 }
 

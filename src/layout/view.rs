@@ -196,54 +196,63 @@ impl View<Geometry> {
     }
 }
 
+/// Where a slot lies in the data of the view that said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotAt(u64);
+
 impl View<Slots> {
-    /// Where slot `index` begins in the data: inside it, whatever `index` is.
+    /// Where slot `index` lies: inside the data, whatever `index` is.
     #[inline]
-    fn slot_at(&self, index: u64) -> u64 {
-        self.ring.table() + self.ring.index(index) * self.ring.stride()
+    pub fn locate(&self, index: u64) -> SlotAt {
+        SlotAt(self.ring.table() + self.ring.index(index) * self.ring.stride())
     }
 
     /// The word of slot `index`.
     #[inline]
     pub fn slot(&self, index: u64) -> &AtomicU64 {
-        self.data_word(self.slot_at(index))
+        self.slot_at(self.locate(index))
+    }
+
+    /// The word of the slot that lies there.
+    #[inline]
+    pub fn slot_at(&self, at: SlotAt) -> &AtomicU64 {
+        self.data_word(self.inside(at.0))
     }
 
     /// The bits of the slot's meta word, of whoever has the claim.
     #[inline]
-    pub fn meta(&self, index: u64) -> u64 {
+    pub fn meta(&self, at: SlotAt) -> u64 {
         // Relaxed: only the holder of the claim writes it, and the slot's word orders the holders.
-        self.data_word(self.slot_at(index) + 8).load(Relaxed)
+        self.data_word(self.inside(at.0 + 8)).load(Relaxed)
     }
 
     /// Stores the slot's meta word. Only whoever has the claim.
     #[inline]
-    pub fn set_meta(&self, index: u64, bits: u64) {
+    pub fn set_meta(&self, at: SlotAt, bits: u64) {
         // Relaxed: as in `meta`.
-        self.data_word(self.slot_at(index) + 8).store(bits, Relaxed);
+        self.data_word(self.inside(at.0 + 8)).store(bits, Relaxed);
     }
 
-    /// Where the payload of slot `index` lies in the data.
+    /// Where the payload of a slot lies in the data.
     #[inline]
-    pub fn payload(&self, index: u64) -> u64 {
-        self.slot_at(index) + self.ring.payload()
+    pub fn payload(&self, at: SlotAt) -> u64 {
+        at.0 + self.ring.payload()
     }
 
     /// Stores into each line of the slot behind the first that a payload of `len` bytes covers: the next sender's stores
     /// to them are cheap then. Only whoever has the claim, and has read the payload.
     #[inline]
-    pub fn touch(&self, index: u64, len: u64) {
-        let slot = self.slot_at(index);
+    pub fn touch(&self, at: SlotAt, len: u64) {
         let end = self.ring.payload() + len.min(self.ring.max_len());
         let mut line = LINE;
         while line < end {
             // Relaxed: the release of the slot orders it.
-            self.data_word(slot + line).store(0, Relaxed);
+            self.data_word(self.inside(at.0 + line)).store(0, Relaxed);
             line += LINE;
         }
     }
 
-    /// A word of a seat; `seat` is taken modulo the size of the table.
+    /// A word of a seat; one that the table does not have is taken for the first.
     #[inline]
     pub fn seat(&self, seat: u32, word: SeatWord) -> &AtomicU64 {
         let seat = u64::from(if seat < self.ring.seats() { seat } else { 0 });

@@ -159,36 +159,46 @@ impl View<Geometry> {
     }
 }
 
+/// Where a slot lies in the data of the view that said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotAt(u64);
+
 impl View<Slots> {
-    fn slot_at(&self, index: u64) -> u64 {
-        self.ring.table() + self.ring.index(index) * self.ring.stride()
+    /// Where slot `index` lies.
+    pub fn locate(&self, index: u64) -> SlotAt {
+        SlotAt(self.ring.table() + self.ring.index(index) * self.ring.stride())
     }
 
     /// The word of slot `index`.
     pub fn slot(&self, index: u64) -> &AtomicU64 {
-        &self.line_at(self.slot_at(index)).word
+        self.slot_at(self.locate(index))
+    }
+
+    /// The word of the slot that lies there.
+    pub fn slot_at(&self, at: SlotAt) -> &AtomicU64 {
+        &self.line_at(at.0).word
     }
 
     /// The bits of the slot's meta word: a cell, because only the holder of the claim may touch it.
-    pub fn meta(&self, index: u64) -> u64 {
-        self.get(self.slot_at(index) + 8)
+    pub fn meta(&self, at: SlotAt) -> u64 {
+        self.get(at.0 + 8)
     }
 
     /// Stores the slot's meta word.
-    pub fn set_meta(&self, index: u64, bits: u64) {
-        self.put(self.slot_at(index) + 8, bits);
+    pub fn set_meta(&self, at: SlotAt, bits: u64) {
+        self.put(at.0 + 8, bits);
     }
 
-    /// Where the payload of slot `index` lies.
-    pub fn payload(&self, index: u64) -> u64 {
-        self.slot_at(index) + self.ring.payload()
+    /// Where the payload of a slot lies.
+    pub fn payload(&self, at: SlotAt) -> u64 {
+        at.0 + self.ring.payload()
     }
 
     /// Stores into each line behind the first that a payload of `len` bytes covers.
-    pub fn touch(&self, index: u64, len: u64) {
+    pub fn touch(&self, at: SlotAt, len: u64) {
         let end = self.ring.payload() + len.min(self.ring.max_len());
         for line in (LINE..end).step_by(LINE as usize) {
-            self.put(self.slot_at(index) + line, 0);
+            self.put(at.0 + line, 0);
         }
     }
 

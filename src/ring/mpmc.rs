@@ -52,9 +52,9 @@ use super::{Damage, Refused};
 use crate::layout::control::{self, EPOCH, HEAD, SCANNED, TAIL};
 use crate::layout::geometry::Slots;
 use crate::layout::slot::{Meta, State, Word};
-use crate::layout::view::View;
-use crate::sync;
+use crate::layout::view::{SlotAt, View};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::{self, AtomicU64};
 
 /// How many positions a cursor moves before its hint is stored again.
 const PUBLISH_EVERY: u64 = 16;
@@ -119,9 +119,9 @@ impl Cursor {
 
     /// The slot at the cursor, and its lap.
     #[inline]
-    fn here(&self) -> (u64, u64) {
+    fn here(&self) -> (SlotAt, u64) {
         let position = self.position.get();
-        (self.ring.index(position), self.ring.lap(position))
+        (self.view.locate(position), self.ring.lap(position))
     }
 
     /// Moves on, and tells the others now and then.
@@ -224,13 +224,15 @@ impl Clone for Cursor {
 pub struct Producer {
     cursor: Cursor,
     me: u32,
+    /// Whether the last slot was not free at the first look: others send too, or the ring was full.
+    doubt: Cell<bool>,
     blocker: Cell<Option<u32>>,
 }
 
 /// A slot that this sender has claimed. Whoever forgets one leaves it open: nobody gets past it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    index: u64,
+    at: SlotAt,
     lap: u64,
 }
 
@@ -242,7 +244,7 @@ impl Producer {
     /// `Corrupt`.
     pub fn attach(view: View<Slots>, me: u32) -> Result<Self, Refused> {
         let cursor = Cursor::attach(view, TAIL, claimed)?;
-        Ok(Self { cursor, me, blocker: Cell::new(None) })
+        Ok(Self { cursor, me, doubt: Cell::new(false), blocker: Cell::new(None) })
     }
 
     /// Sends one message.
@@ -269,10 +271,11 @@ impl Producer {
         if len as u64 > self.cursor.ring.max_len() {
             return Err(Refused::TooLong);
         }
-        let (index, lap) = self.cursor.here();
-        // M1 Acquire: pairs with M7 (the last reader is done) and with the Release half of M2 (claims are in order).
-        if self.cursor.view.slot(index).load(Acquire) == Word::empty(lap).0 {
-            if let Some(claim) = self.claim(index, lap) {
+        let (at, lap) = self.cursor.here();
+        // Without a look first, which would fetch the line twice, once to read it and once to write; unless it is in doubt,
+        // because a vain attempt would take the line away from somebody who works in it.
+        if !self.doubt.get() {
+            if let Some(claim) = self.claim(at, lap) {
                 return Ok(claim);
             }
         }
@@ -281,25 +284,28 @@ impl Producer {
 
     /// Makes the slot at the cursor ours, if it is still free.
     #[inline]
-    fn claim(&self, index: u64, lap: u64) -> Option<Claim> {
+    fn claim(&self, at: SlotAt, lap: u64) -> Option<Claim> {
         let (free, ours) = (Word::empty(lap).0, Word::writing(lap, self.me).0);
-        // M2 AcqRel: Acquire as M1; Release, so that whoever sees this claim sees every claim before it. D1 after it.
-        let won = self.cursor.view.slot(index).compare_exchange(free, ours, AcqRel, Relaxed);
+        // M2 AcqRel: Acquire: pairs with M7 (the last reader is done) and with its own Release half, so that whoever sees
+        // this claim sees every claim before it. D1 after it.
+        let won = self.cursor.view.slot_at(at).compare_exchange(free, ours, AcqRel, Relaxed);
         won.ok()?;
         self.cursor.advance(1);
-        Some(Claim { index, lap })
+        Some(Claim { at, lap })
     }
 
     /// Walks to the first slot that nobody has claimed.
     #[cold]
     fn claim_slow(&self) -> Result<Claim, Refused> {
+        self.doubt.set(true);
         for misses in 0..self.cursor.patience() {
             if !self.look(misses)? {
                 continue;
             }
-            let (index, lap) = self.cursor.here();
+            let (at, lap) = self.cursor.here();
             // Lost to another sender, or to a stale look: look again, the walk decides.
-            if let Some(claim) = self.claim(index, lap) {
+            if let Some(claim) = self.claim(at, lap) {
+                self.doubt.set(misses != 0);
                 return Ok(claim);
             }
         }
@@ -309,9 +315,9 @@ impl Producer {
 
     /// One look at the slot at the cursor: `true` when it is free, `false` when the cursor moved on.
     fn look(&self, misses: u64) -> Result<bool, Refused> {
-        let (index, lap) = self.cursor.here();
-        // M1 Acquire: as in `try_claim`.
-        let word = Word(self.cursor.view.slot(index).load(Acquire));
+        let (at, lap) = self.cursor.here();
+        // M1 Acquire: as M2.
+        let word = Word(self.cursor.view.slot_at(at).load(Acquire));
         match self.cursor.parse(word, lap)? {
             (State::Empty, 0) => return Ok(true),
             (state, laps) if laps >= 0 => self.cursor.pass(laps, state, misses)?,
@@ -367,29 +373,29 @@ impl Producer {
 
     /// Whether the slot at the cursor is free: somebody else who waits may have it. A glance.
     pub fn more(&self) -> bool {
-        let (index, lap) = self.cursor.here();
-        // M1 Acquire: as in `try_claim`.
-        self.cursor.view.slot(index).load(Acquire) == Word::empty(lap).0
+        let (at, lap) = self.cursor.here();
+        // M1 Acquire: as M2.
+        self.cursor.view.slot_at(at).load(Acquire) == Word::empty(lap).0
     }
 
     /// Where the payload of a claim lies in the data.
     #[inline]
     pub fn payload(&self, claim: Claim) -> u64 {
-        self.cursor.view.payload(claim.index)
+        self.cursor.view.payload(claim.at)
     }
 
     /// Makes a claimed message of `len` bytes visible; `len` is at most what was claimed.
     #[inline]
     pub fn commit(&self, claim: Claim, len: usize) {
-        self.cursor.view.set_meta(claim.index, Meta { len: len as u64, again: 0 }.bits());
+        self.cursor.view.set_meta(claim.at, Meta { len: len as u32, again: 0 }.bits());
         // M3 Release: pairs with M5; orders payload and meta before it. D2 before it, D3 after it.
-        self.cursor.view.slot(claim.index).store(Word::ready(claim.lap).0, Release);
+        self.cursor.view.slot_at(claim.at).store(Word::ready(claim.lap).0, Release);
     }
 
     /// Gives a claim up: a receiver steps over it.
     pub fn abort(&self, claim: Claim) {
         // M4 Release: pairs with M5; what was written into the slot comes before the next lap's claim. D4 after it.
-        self.cursor.view.slot(claim.index).store(Word::skip(claim.lap).0, Release);
+        self.cursor.view.slot_at(claim.at).store(Word::skip(claim.lap).0, Release);
     }
 
     /// The memory.
@@ -402,8 +408,8 @@ impl Producer {
 /// A sender that found the ring full waits a moment for this part of it.
 const STRETCH: u64 = 8;
 
-/// Pauses that a receiver looks away for when it has caught up (docs/benchmarks.md).
-const LOOK_AWAY: u32 = if sync::MODELLED { 0 } else { 2 };
+/// Where a slot's word has its owner.
+const OWNERS: u64 = Word::writing(0, u32::MAX).0 ^ Word::writing(0, 0).0;
 
 /// A receiver's hand on the ring. Takes of its clones are told apart by their slots.
 #[derive(Clone, Debug)]
@@ -422,19 +428,13 @@ pub struct Consumer {
 /// A message in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    index: u64,
-    lap: u64,
-    len: u64,
+    at: SlotAt,
+    position: u64,
+    len: u32,
     attempts: u32,
 }
 
 impl Held {
-    /// The slot.
-    #[inline]
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-
     /// Bytes of payload.
     #[inline]
     pub fn len(&self) -> usize {
@@ -481,10 +481,10 @@ impl Consumer {
                 return Ok(Some(held));
             }
         }
-        let (index, lap) = self.cursor.here();
+        let (at, lap) = self.cursor.here();
         // M5 Acquire: pairs with M3 (the message is whole) and with the Release half of M6 (takes are in order).
-        if self.cursor.view.slot(index).load(Acquire) == Word::ready(lap).0 {
-            if let Some(held) = self.take(index, lap)? {
+        if self.cursor.view.slot_at(at).load(Acquire) == Word::ready(lap).0 {
+            if let Some(held) = self.take(at, lap)? {
                 return Ok(Some(held));
             }
         }
@@ -499,47 +499,45 @@ impl Consumer {
     #[inline]
     pub fn take_soon(&self, looks: u32) -> Result<Option<Held>, Refused> {
         if looks != 0 {
-            let (index, lap) = self.cursor.here();
-            let word = self.cursor.view.slot(index);
+            let (at, lap) = self.cursor.here();
+            let word = self.cursor.view.slot_at(at);
             // Relaxed: nothing follows from it; `try_take` looks properly.
             if word.load(Relaxed) != Word::ready(lap).0 {
-                // Lets the senders run ahead, instead of chasing them over the line that is being filled.
-                (0..LOOK_AWAY).for_each(|_| sync::spin_loop());
-                let seen = word.load(Relaxed);
-                for _ in 0..looks {
-                    // Relaxed: as above.
-                    let now = word.load(Relaxed);
-                    if now == Word::ready(lap).0 || now != seen && !self.is_claimed(now, lap) {
-                        break;
-                    }
-                    sync::spin_loop();
-                }
+                self.poll(word, lap, looks);
             }
         }
         self.try_take()
     }
 
-    /// Whether a word says that a sender is about to commit.
+    /// Looks, with a pause in between, until the word says something new; a claim is nothing new.
     #[inline]
-    fn is_claimed(&self, word: u64, lap: u64) -> bool {
-        let word = Word(word);
-        word.state() == Some(State::Writing) && word.lap() == lap
+    fn poll(&self, word: &AtomicU64, lap: u64, looks: u32) {
+        // Relaxed, both: nothing follows from it.
+        let seen = word.load(Relaxed);
+        for _ in 0..looks {
+            let now = word.load(Relaxed);
+            if now != seen && now & !OWNERS != Word::writing(lap, 0).0 {
+                break;
+            }
+            sync::spin_loop();
+        }
     }
 
     /// Makes the message at the cursor ours, if it is still there.
     #[inline]
-    fn take(&self, index: u64, lap: u64) -> Result<Option<Held>, Refused> {
+    fn take(&self, at: SlotAt, lap: u64) -> Result<Option<Held>, Refused> {
         let (ready, ours) = (Word::ready(lap).0, Word::reading(lap, self.me).0);
         // M6 AcqRel: Acquire as M5; Release, so that whoever sees this take sees every take before it. D5 after it.
-        if self.cursor.view.slot(index).compare_exchange(ready, ours, AcqRel, Relaxed).is_err() {
+        if self.cursor.view.slot_at(at).compare_exchange(ready, ours, AcqRel, Relaxed).is_err() {
             return Ok(None);
         }
+        let position = self.cursor.position.get();
         self.cursor.advance(1);
-        let len = Meta::parse(self.cursor.view.meta(index)).len;
-        if len > self.cursor.ring.max_len() {
+        let len = Meta::parse(self.cursor.view.meta(at)).len;
+        if u64::from(len) > self.cursor.ring.max_len() {
             return Err(Refused::Corrupt(Damage::Length));
         }
-        Ok(Some(Held { index, lap, len, attempts: 1 }))
+        Ok(Some(Held { at, position, len, attempts: 1 }))
     }
 
     /// Walks to the first slot that nobody has taken.
@@ -548,9 +546,9 @@ impl Consumer {
         for misses in 0..self.cursor.patience() {
             match self.look(misses)? {
                 Found::Message => {
-                    let (index, lap) = self.cursor.here();
+                    let (at, lap) = self.cursor.here();
                     // Lost to another receiver: look again, the walk decides.
-                    if let Some(held) = self.take(index, lap)? {
+                    if let Some(held) = self.take(at, lap)? {
                         return Ok(Some(held));
                     }
                 }
@@ -564,13 +562,13 @@ impl Consumer {
 
     /// One look at the slot at the cursor.
     fn look(&self, misses: u64) -> Result<Found, Refused> {
-        let (index, lap) = self.cursor.here();
+        let (at, lap) = self.cursor.here();
         // M5 Acquire: as in `try_take`.
-        let word = Word(self.cursor.view.slot(index).load(Acquire));
+        let word = Word(self.cursor.view.slot_at(at).load(Acquire));
         let (state, laps) = self.cursor.parse(word, lap)?;
         match (laps, state) {
             (0, State::Ready) => return Ok(Found::Message),
-            (0, State::Skip) => self.step_over(index, lap, word),
+            (0, State::Skip) => self.step_over(at, word),
             (0, State::Writing) => {
                 self.blocker.set(Some(word.owner()));
                 return Ok(Found::Nothing);
@@ -588,10 +586,10 @@ impl Consumer {
 
     /// Clears a claim that was given up. The walk then passes it.
     #[cold]
-    fn step_over(&self, index: u64, lap: u64, skip: Word) {
-        let next = Word::empty(self.cursor.ring.lap(self.cursor.ring.position(lap + 1, 0)));
+    fn step_over(&self, at: SlotAt, skip: Word) {
+        let next = Word::empty(self.cursor.ring.next_lap(self.cursor.position.get()));
         // M9 AcqRel: Acquire: what the dead wrote comes before the next lap; Release, as M6.
-        if self.cursor.view.slot(index).compare_exchange(skip.0, next.0, AcqRel, Relaxed).is_ok() {
+        if self.cursor.view.slot_at(at).compare_exchange(skip.0, next.0, AcqRel, Relaxed).is_ok() {
             self.skipped.set(self.skipped.get() + 1);
         }
     }
@@ -632,7 +630,8 @@ impl Consumer {
 
     /// Takes the message of slot `index` if it is to be delivered again. The cursor stays.
     fn take_again(&self, index: u64) -> Result<Option<Held>, Refused> {
-        let slot = self.cursor.view.slot(index);
+        let at = self.cursor.view.locate(index);
+        let slot = self.cursor.view.slot_at(at);
         // M5 Acquire: pairs with M8 and G2.
         let word = Word(slot.load(Acquire));
         if word.state() != Some(State::Redeliver) || word.lap() > self.cursor.ring.lap_mask() {
@@ -643,14 +642,14 @@ impl Consumer {
         if slot.compare_exchange(word.0, ours.0, AcqRel, Relaxed).is_err() {
             return Ok(None);
         }
-        let meta = Meta::parse(self.cursor.view.meta(index));
-        if meta.len > self.cursor.ring.max_len() {
+        let meta = Meta::parse(self.cursor.view.meta(at));
+        if u64::from(meta.len) > self.cursor.ring.max_len() {
             return Err(Refused::Corrupt(Damage::Length));
         }
         let again = meta.again.saturating_add(1);
-        self.cursor.view.set_meta(index, Meta { again, ..meta }.bits());
-        let attempts = u32::from(again) + 1;
-        Ok(Some(Held { index, lap: word.lap(), len: meta.len, attempts }))
+        self.cursor.view.set_meta(at, Meta { again, ..meta }.bits());
+        let position = self.cursor.ring.position(word.lap(), index);
+        Ok(Some(Held { at, position, len: meta.len, attempts: u32::from(again) + 1 }))
     }
 
     /// Whether a message is there to be taken; takes none.
@@ -689,38 +688,45 @@ impl Consumer {
 
     /// Whether there is another message that somebody else who waits may have. A glance.
     pub fn more(&self) -> bool {
-        let (index, lap) = self.cursor.here();
+        let (at, lap) = self.cursor.here();
         // M5 Acquire: as in `try_take`.
-        self.cursor.view.slot(index).load(Acquire) == Word::ready(lap).0
+        self.cursor.view.slot_at(at).load(Acquire) == Word::ready(lap).0
             // E2 Acquire: as in `take_aside`.
             || self.cursor.view.word(EPOCH).load(Acquire) != self.clean.get() && self.has_aside()
     }
 
     /// Where a message stands: the same each time it is delivered.
     pub fn position(&self, held: &Held) -> u64 {
-        self.cursor.ring.position(held.lap, held.index)
+        self.cursor.ring.canonical(held.position)
+    }
+
+    /// Where the payload of a message in hand lies in the data.
+    #[inline]
+    pub fn payload(&self, held: &Held) -> u64 {
+        self.cursor.view.payload(held.at)
     }
 
     /// Loads the payload of a message in hand; answers the bytes, at most `to.len()` of them.
     #[inline]
     pub fn read<'a>(&self, held: &Held, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
         let len = to.len().min(held.len());
-        self.cursor.view.read_data(self.cursor.view.payload(held.index), &mut to[..len])
+        self.cursor.view.read_data(self.payload(held), &mut to[..len])
     }
 
     /// Releases a message in hand: it is not delivered again, and its slot is free.
     #[inline]
     pub fn release(&self, held: &Held) {
-        self.cursor.view.touch(held.index, held.len);
-        let next = self.cursor.ring.lap(self.cursor.ring.position(held.lap + 1, 0));
+        self.cursor.view.touch(held.at, held.len.into());
+        let next = self.cursor.ring.next_lap(held.position);
         // M7 Release: pairs with M1; our reads come before the next sender's stores. D6 before it, D7 after it.
-        self.cursor.view.slot(held.index).store(Word::empty(next).0, Release);
+        self.cursor.view.slot_at(held.at).store(Word::empty(next).0, Release);
     }
 
     /// Gives a message in hand back: it is delivered again, marked.
     pub fn give_back(&self, held: &Held) {
         // M8 Release: pairs with M5 in `take_again`; our reads come before its holder's stores. D9 after it.
-        self.cursor.view.slot(held.index).store(Word::redeliver(held.lap).0, Release);
+        let lap = self.cursor.ring.lap(held.position);
+        self.cursor.view.slot_at(held.at).store(Word::redeliver(lap).0, Release);
         put_aside(&self.cursor.view);
     }
 
@@ -782,7 +788,7 @@ pub fn repair(
                 let position = ring.position(word.lap(), index);
                 if let Some(losses) = losses {
                     losses.about_to_lose(word.owner(), position);
-                    let next = Word::empty(ring.lap(position.wrapping_add(ring.slots())));
+                    let next = Word::empty(ring.next_lap(position));
                     if slot.compare_exchange(word.0, next.0, AcqRel, Relaxed).is_ok() {
                         losses.lost(word.owner());
                         done.lost += 1;
