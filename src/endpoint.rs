@@ -836,6 +836,9 @@ mod tests {
             assert!(two.try_lock(byte).unwrap());
             assert!(one.is_held(byte).unwrap());
         }
+        two.unlock(crate::roster::LOCK_BASE + 64).unwrap();
+        assert!(!one.is_held(crate::roster::LOCK_BASE + 64).unwrap());
+        assert!(one.is_held(crate::roster::LOCK_BASE + 3).unwrap(), "only that one");
         assert!(!one.peer_holds_lock().unwrap(), "without a role there is no other end");
         drop(two);
         assert!(!one.is_held(crate::roster::LOCK_BASE + 3).unwrap());

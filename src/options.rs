@@ -342,6 +342,8 @@ mod tests {
         for slots in (1..=MAX_SLOTS.trailing_zeros()).map(|power| 1usize << power) {
             let longest = geometry::longest_slot(slots as u64).min(MAX_SLOT_LEN) as usize;
             Options::new().capacity(slots).max_len(longest).check_slots().unwrap();
+            let fits = |len| Slots::new(slots as u64, len, 1).is_some();
+            assert!(fits(longest as u64) && !fits(longest as u64 + 1), "{longest} in {slots}");
             for len in [longest + 1, usize::MAX] {
                 let error = Options::new().capacity(slots).max_len(len).check_slots().unwrap_err();
                 assert!(error.is_bad_option(), "{error}");

@@ -435,7 +435,9 @@ mod tests {
     #[test]
     fn the_slots_say_where_the_ring_stands_whatever_the_hints_say() {
         let dir = testing::dir();
-        for (at, start) in [0, 5, 0u64.wrapping_sub(3)].into_iter().enumerate() {
+        for (at, start) in
+            [0, 5, 0u64.wrapping_sub(3), 0u64.wrapping_sub(11)].into_iter().enumerate()
+        {
             let name = dir.name(&format!("ticks-{at}"));
             let ring = create(&name, &small().start_position(start));
             let view: View<Slots> = ring.slots().unwrap();
