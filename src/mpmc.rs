@@ -266,10 +266,13 @@ macro_rules! opening {
             let mut retries = 0;
             loop {
                 let handle = Self::behind(open()?)?;
-                if retries == RETRIES || !handle.party.renamed()? {
+                if !handle.party.renamed()? {
                     return Ok(handle);
                 }
                 retries += 1;
+                if retries > RETRIES {
+                    return Err(OpenError::NotFound { ring: handle.name().clone() });
+                }
             }
         }
 
@@ -404,6 +407,20 @@ impl Clone for Sender {
     }
 }
 
+/// Messages of a batch that are committed, and of which nobody has been told: told even if the caller's `AsRef` panics.
+struct Committed<'a> {
+    sender: &'a Sender,
+    count: usize,
+}
+
+impl Drop for Committed<'_> {
+    fn drop(&mut self) {
+        if self.count != 0 && !sync::dead() {
+            self.sender.sent(self.count as u64);
+        }
+    }
+}
+
 /// A handle that waits.
 struct Waiter<'a> {
     party: &'a Party,
@@ -514,6 +531,11 @@ impl Sender {
             self.check()?;
         }
         self.check_lengths(messages)?;
+        self.try_batch(messages)
+    }
+
+    /// The same without a look at the lengths.
+    fn try_batch<B: AsRef<[u8]>>(&self, messages: &[B]) -> Result<usize, TrySendError> {
         match self.batch(messages) {
             Ok(sent) => Ok(sent),
             Err(refused) => {
@@ -525,20 +547,15 @@ impl Sender {
 
     /// Sends what there is room for; answers how many, of which the receivers know already.
     fn batch<B: AsRef<[u8]>>(&self, messages: &[B]) -> Result<usize, Refused> {
-        let mut sent = 0;
-        let mut ended = Ok(());
+        let mut committed = Committed { sender: self, count: 0 };
         for message in messages {
-            ended = self.ring.try_send(message.as_ref());
-            if ended.is_err() {
-                break;
+            match self.ring.try_send(message.as_ref()) {
+                Ok(()) => committed.count += 1,
+                Err(_) if committed.count != 0 => break,
+                Err(refused) => return Err(refused),
             }
-            sent += 1;
         }
-        if sent != 0 {
-            self.sent(sent as u64);
-            return Ok(sent);
-        }
-        ended.map(|()| 0)
+        Ok(committed.count)
     }
 
     /// Sends `messages` in order, waiting for room; see [`try_send_batch`](Self::try_send_batch). Answers how many were sent:
@@ -583,10 +600,18 @@ impl Sender {
         messages: &[B],
         deadline: Deadline,
     ) -> Result<usize, SendTimeoutError> {
+        self.check_lengths(messages).map_err(still_room)?;
         let mut sent = 0;
         while sent < messages.len() {
             let rest = &messages[sent..];
-            let tried = match self.try_send_batch(rest) {
+            if self.party.unusual() || self.reserved.get().is_some() {
+                match self.check() {
+                    Ok(()) => {}
+                    Err(_) if sent > 0 => break,
+                    Err(error) => return Err(still_room(error).into()),
+                }
+            }
+            let tried = match self.try_batch(rest) {
                 Ok(now) => Ok(now),
                 Err(TrySendError::Full) => self.until_room(deadline, 0, |_| self.batch(rest)),
                 Err(error) => Err(still_room(error).into()),
@@ -616,7 +641,7 @@ impl Sender {
                 match attempt(&self.ring) {
                     Ok(done) => Ok(Some(done)),
                     Err(Refused::Full) => {
-                        self.party.blocked_by(self.ring.blocker());
+                        self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
                         Ok(None)
                     }
                     Err(refused) => Err(refused),
@@ -624,7 +649,7 @@ impl Sender {
             });
         let done = waited.map_err(|stop| self.stopped(stop, len))?;
         // Whoever was woken for this room may not be the only one who waits, nor this the only room.
-        if self.ring.more() {
+        if self.ring.is_full() == Ok(false) {
             self.party.pass_on();
         }
         Ok(done)
@@ -784,7 +809,7 @@ impl Sender {
         let ring = self.name().clone();
         match refused {
             Refused::Full => {
-                self.party.blocked_by(self.ring.blocker());
+                self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
                 let probe = self.party.is_probe_due();
                 let gone = self.party.is_gone(probe)?;
                 if !probe && !gone {
@@ -1070,7 +1095,7 @@ impl Receiver {
         let taken = blocking::until(&mut Waiter { party: &self.party }, deadline, |_| {
             let took = self.take(0)?;
             if took.is_none() {
-                self.party.blocked_by(self.ring.blocker());
+                self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
             }
             Ok(took)
         });
@@ -1079,7 +1104,7 @@ impl Receiver {
             Ok(held) => {
                 // Whoever was woken for this message may not be the only one who waits, nor this the only message: those
                 // behind a claim were committed while nobody could take them.
-                if self.ring.more() {
+                if self.has_message() {
                     self.party.pass_on();
                 }
                 Ok(Message::new(self, held))
@@ -1099,10 +1124,10 @@ impl Receiver {
     /// Nothing can be taken: is that all there will be, or is somebody dead in the way?
     #[cold]
     fn empty(&self) -> Result<Message<'_>, TryRecvError> {
-        self.party.blocked_by(self.ring.blocker());
+        self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
         let probe = self.party.is_probe_due();
         let gone = self.party.is_gone(probe)?;
-        if !gone && !probe {
+        if !gone && !probe && !self.party.hurried() {
             return Err(TryRecvError::Empty);
         }
         // What was committed before the end is seen with the end; and a repair may have cleared the way.
@@ -1263,12 +1288,16 @@ impl Receiver {
         if self.party.usable().is_err() {
             return true;
         }
+        !self.has_message()
+    }
+
+    fn has_message(&self) -> bool {
         let there = self.ring.has_message().unwrap_or(false);
         let skipped = self.ring.skipped();
         if skipped != 0 {
             self.stepped_over(skipped);
         }
-        !there
+        there
     }
 
     /// Whether the stream has ended: the last sender let go or died, and everything was received. Asks the kernel's locks.
@@ -1437,7 +1466,7 @@ impl Drop for Message<'_> {
             return self.hand_back();
         }
         self.receiver.ring.release(&self.held);
-        self.receiver.party.notify(1);
+        self.receiver.party.released();
         self.receiver.party.closed();
         self.receiver.party.tally(SeatWord::RECEIVED, 1);
     }

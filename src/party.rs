@@ -8,20 +8,21 @@
 
 use core::cell::Cell;
 use core::time::Duration;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::blocking::{SLICE, Tie};
 use crate::error::{Fault, Holder, OpenError, RingName};
-use crate::layout::control::{ENDED, LIGHT, SWEEPS, SeatWord};
+use crate::layout::control::{DRAINING, ENDED, LIGHT, SWEEPS, SeatWord};
 use crate::layout::geometry::Slots;
 use crate::layout::view::View;
 use crate::link::Behind;
 use crate::options::Wait;
 use crate::recovery::{self, Recovered, Suspects};
 use crate::ring::Damage;
+use crate::ring::mpmc::{self, Left};
 use crate::roster::{Presence, Role};
 use crate::seats::{self, Entry};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use crate::sync::{self, AtomicU32, Deadline, LightFence, Scope, Slept};
 use crate::wake;
 
@@ -36,6 +37,9 @@ const DENIALS: u32 = 3;
 
 /// The longest nap while somebody holds the slot that is waited for is 2 to this power of milliseconds. The first is one.
 const LONGEST_NAP: u32 = 4;
+
+/// So many naps, about a quarter of a second, before they grow to whole slices.
+const SHORT_NAPS: u32 = 20;
 
 /// How often to look for a free seat before the table is called full: another may be looking at one at the same moment.
 const TRIES: u32 = 8;
@@ -95,6 +99,8 @@ pub(crate) struct Party {
     deaths: Cell<u64>,
     /// Who holds the slot that is waited for.
     blocker: Cell<Option<u32>>,
+    /// Whether what is waited for may be there all the same.
+    hurried: Cell<bool>,
     naps: Cell<u32>,
     probed_ms: Cell<u64>,
     swept_ms: Cell<u64>,
@@ -180,7 +186,14 @@ impl Party {
                 None => return Err(OpenError::Crowded { ring: name, seats: view.ring().seats() }),
             },
         };
+        if let Some(behind) = &behind {
+            // Before the look at who is here: those who are dead are not.
+            recovery::sweep(&view, behind, Some(number), Suspects::All, at_most_once)
+                .map_err(os)?;
+        }
         let witness = Cell::new(0);
+        // Relaxed: only compared. Before the look at the seats.
+        let leaves = view.word(role.peer().leaves()).load(Relaxed);
         let baseline = match role {
             // Ends of streams that some receiver has already been told of.
             // Acquire: pairs with `report_end`.
@@ -216,17 +229,18 @@ impl Party {
         if !sync::MODELLED {
             seat.before = seat.counters();
         }
-        let party = Party {
+        Ok(Party {
             seat: Arc::new(seat),
             wait: Cell::new(Wait::default()),
             keep_open: Cell::new(keep_open),
             baseline,
-            seen: Cell::new(u64::MAX),
+            seen: Cell::new(leaves),
             witness,
             gone: Cell::new(0),
             told: Cell::new(None),
             deaths: Cell::new(deaths),
             blocker: Cell::new(None),
+            hurried: Cell::new(false),
             naps: Cell::new(0),
             probed_ms: Cell::new(0),
             swept_ms: Cell::new(0),
@@ -234,15 +248,7 @@ impl Party {
             denials: Cell::new(0),
             open: Cell::new(0),
             fault: Cell::new(None),
-        };
-        if let Some(behind) = &party.seat.behind {
-            party.sweep_if_due(behind).map_err(|source| OpenError::Os {
-                ring: party.name().clone(),
-                doing: "looking for the dead",
-                source,
-            })?;
-        }
-        Ok(party)
+        })
     }
 
     /// A tie for a clone of the handle, on the same seat.
@@ -254,12 +260,13 @@ impl Party {
             wait: self.wait.clone(),
             keep_open: self.keep_open.clone(),
             baseline: self.baseline,
-            seen: Cell::new(u64::MAX),
+            seen: self.seen.clone(),
             witness: self.witness.clone(),
             gone: self.gone.clone(),
             told: self.told.clone(),
             deaths: self.deaths.clone(),
             blocker: Cell::new(None),
+            hurried: Cell::new(false),
             naps: Cell::new(0),
             probed_ms: self.probed_ms.clone(),
             swept_ms: self.swept_ms.clone(),
@@ -384,10 +391,16 @@ impl Party {
         self.told.get().map(|(_, how)| how)
     }
 
-    /// Notes who holds the slot that is waited for.
+    /// Notes who holds the slot that is waited for, and whether it may be there all the same.
     #[inline]
-    pub(crate) fn blocked_by(&self, seat: Option<u32>) {
+    pub(crate) fn blocked_by(&self, seat: Option<u32>, hurried: bool) {
         self.blocker.set(seat);
+        self.hurried.set(hurried);
+    }
+
+    /// Whether what is waited for may be there all the same.
+    pub(crate) fn hurried(&self) -> bool {
+        self.hurried.get()
     }
 
     /// Who holds the slot that is waited for, for the sentence of a timeout.
@@ -471,6 +484,8 @@ impl Party {
     /// Makes `Corrupt` stick to this handle.
     #[cold]
     pub(crate) fn corrupt(&self, damage: Damage) -> Fault {
+        // Relaxed: as in `drop`. It may have taken what it then refused, and gives nothing up any more itself.
+        self.seat.forgotten.store(1, Relaxed);
         self.fault.set(Some(Sticky::Corrupt(damage)));
         Fault::Corrupt { ring: self.name().clone(), what: damage.what() }
     }
@@ -512,7 +527,58 @@ impl Party {
                 self.look_after(behind).map_err(|source| self.not_asked(source))?;
             }
         }
-        Ok(self.nobody_left())
+        match self.seat.role {
+            Role::Sender => Ok(self.nobody_left()),
+            Role::Receiver => Ok(self.nobody_left() && self.is_drained()?),
+        }
+    }
+
+    /// No sender is left: is there nothing either that another receiver may leave behind? It may die with a message in hand,
+    /// or give it back. Messages in this handle's own hands do not count.
+    #[cold]
+    fn is_drained(&self) -> Result<bool, Fault> {
+        if self.told.get().is_some_and(|(told, _)| told == self.gone.get()) {
+            return Ok(true);
+        }
+        if let Some(behind) = &self.seat.behind {
+            // Whoever is dead has nothing in hand: what it had is put aside, and the caller's last look finds it.
+            let swept = self.sweep(behind, Suspects::All);
+            if swept.map_err(|source| self.not_asked(source))?.is_none() {
+                return Ok(false);
+            }
+        }
+        // W5 Relaxed: the fences order it before the look at the slots: whoever releases one after that sees it.
+        self.view().word32(DRAINING).store(1, Relaxed);
+        sync::fence(SeqCst);
+        // W3 Relaxed: as in `wake::announce`.
+        let heard = self.view().word32(LIGHT).load(Relaxed) == 0 || sync::remote_fence();
+        let except = (self.open.get() != 0).then_some(self.number());
+        match mpmc::left(self.view(), except) {
+            Left::Nothing => return Ok(true),
+            Left::Messages => self.blocked_by(None, true),
+            Left::InHand(holder) => self.blocked_by(Some(holder), !heard),
+        }
+        Ok(false)
+    }
+
+    /// A message was released. Wakes receivers that wait for the last of them, once the senders have been woken for its room.
+    #[inline]
+    pub(crate) fn released(&self) {
+        self.notify(1);
+        // W5 Relaxed: behind the fence of `notify`.
+        if self.view().word32(DRAINING).load(Relaxed) != 0 {
+            self.drained();
+        }
+    }
+
+    #[cold]
+    fn drained(&self) {
+        if self.nobody_left() {
+            wake::wake_all(seats::bed(self.view(), Role::Receiver), self.seat.scope);
+        } else {
+            // Relaxed: they are back; whoever waits for the end next says so again.
+            self.view().word32(DRAINING).store(0, Relaxed);
+        }
     }
 
     fn not_asked(&self, source: std::io::Error) -> Fault {
@@ -540,16 +606,20 @@ impl Party {
             self.swept_ms.set(now);
             return Ok(());
         }
+        // First of all: the threads of this process share its locks, so the election does not keep them apart.
+        let Some(_alone) = self.alone() else { return Ok(()) };
         let elected = behind.try_lock(seats::SWEEPER)?;
         if !elected && self.denials.get() < DENIALS {
             // The elected one may be stopped, or slow: a few slices are its own.
             self.denials.set(self.denials.get() + 1);
             return Ok(());
         }
-        let swept = self.sweep(behind, Suspects::All);
+        let swept = self.sweep_alone(behind, Suspects::All);
         if elected {
-            // Relaxed: a hint.
-            self.view().word(SWEEPS).fetch_add(1, Relaxed);
+            if swept.is_ok() {
+                // Relaxed: a hint.
+                self.view().word(SWEEPS).fetch_add(1, Relaxed);
+            }
             behind.unlock(seats::SWEEPER)?;
         }
         self.denials.set(0);
@@ -559,14 +629,23 @@ impl Party {
         swept.map(drop)
     }
 
-    /// Repairs what the dead among `suspects` left, unless another thread of this process is at it.
-    fn sweep(&self, behind: &Behind, suspects: Suspects) -> std::io::Result<Recovered> {
-        let _alone = match self.seat.repairing.try_lock() {
-            Ok(alone) => alone,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Recovered::default()),
-        };
+    /// Keeps the other threads of this process from repairing; `None` while one of them does.
+    fn alone(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.seat.repairing.try_lock() {
+            Ok(alone) => Some(alone),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn sweep_alone(&self, behind: &Behind, suspects: Suspects) -> std::io::Result<Recovered> {
         recovery::sweep(self.view(), behind, Some(self.number()), suspects, self.seat.at_most_once)
+    }
+
+    /// Repairs what the dead among `suspects` left; `None` when another thread of this process is at it.
+    fn sweep(&self, behind: &Behind, suspects: Suspects) -> std::io::Result<Option<Recovered>> {
+        let Some(_alone) = self.alone() else { return Ok(None) };
+        self.sweep_alone(behind, suspects).map(Some)
     }
 
     /// Looks through the whole table at once.
@@ -574,9 +653,7 @@ impl Party {
         self.check()?;
         let Some(behind) = &self.seat.behind else { return Ok(Recovered::default()) };
         let _alone = self.seat.repairing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (view, mine) = (self.view(), Some(self.number()));
-        recovery::sweep(view, behind, mine, Suspects::All, self.seat.at_most_once)
-            .map_err(|source| self.not_asked(source))
+        self.sweep_alone(behind, Suspects::All).map_err(|source| self.not_asked(source))
     }
 
     /// Whether the locks have not been asked for a while.
@@ -647,16 +724,24 @@ impl Tie for &Party {
     }
 
     fn slice(&mut self) -> Option<Duration> {
+        if self.hurried.get() {
+            return Some(Duration::from_millis(1));
+        }
         if self.seat.scope == Scope::Private {
             return None;
         }
         if self.blocker.get().is_none() {
             return Some(SLICE);
         }
-        // Somebody holds what is waited for: it will be done in a moment, or it is dead.
-        let nap = self.naps.get();
-        self.naps.set((nap + 1).min(LONGEST_NAP));
-        Some(Duration::from_millis(1 << nap))
+        // Somebody holds what is waited for: it will be done in a moment, or it is dead. Whoever lives and is not done for
+        // long is asked after less and less often.
+        let naps = self.naps.get();
+        self.naps.set(naps.saturating_add(1));
+        let power = match naps {
+            0..SHORT_NAPS => naps.min(LONGEST_NAP),
+            _ => LONGEST_NAP + (naps - SHORT_NAPS).min(4),
+        };
+        Some(Duration::from_millis(1 << power).min(SLICE))
     }
 
     fn check_file(&mut self) -> Result<(), Fault> {

@@ -85,12 +85,13 @@ pub(crate) fn sweep(
     if locked.is_ok() && dead.count != 0 {
         done = repair(view, &dead, at_most_once);
     }
-    // The seats are free, or as they were: either way the next one may have them.
-    for seat in dead.seats() {
-        behind.unlock(seats::lock_byte(seat))?;
-    }
-    locked?;
-    Ok(done)
+    // The seats are free, or as they were: either way the next one may have them. All of them, whatever goes wrong: a lock
+    // that is kept makes a dead seat look alive.
+    let unlocked = dead
+        .seats()
+        .map(|seat| behind.unlock(seats::lock_byte(seat)))
+        .fold(Ok(()), |so_far, this| so_far.and(this));
+    locked.and(unlocked).map(|()| done)
 }
 
 fn lock_the_dead(

@@ -258,8 +258,8 @@ impl Ledger<'_> {
 
 impl Losses for Ledger<'_> {
     fn about_to_lose(&self, owner: u32, position: u64) {
-        // Relaxed: the Release below orders it.
-        self.0.seat(owner, SeatWord::LOST_AT).store(position, Relaxed);
+        // Release: after the sum of the message before.
+        self.0.seat(owner, SeatWord::LOST_AT).store(position, Release);
         // Relaxed: only the holder of the lock writes it.
         let lost = self.0.seat(owner, SeatWord::LOST).load(Relaxed);
         // Release: after the position; the change of the slot that follows is a Release itself.

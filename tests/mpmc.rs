@@ -2,7 +2,7 @@
 //!
 //! Every claim runs on a ring whose positions begin at 0, and on one whose positions are about to wrap.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
@@ -252,6 +252,23 @@ fn the_last_sender_ends_the_stream_and_a_new_one_begins_it_again() {
 }
 
 #[test]
+fn the_end_is_not_told_while_a_message_is_in_other_hands() {
+    everywhere(|tx, rx| {
+        let other = rx.clone();
+        tx.send(b"job").unwrap();
+        drop(tx);
+        let held = rx.recv().unwrap();
+        assert!(other.try_recv().unwrap_err().is_empty(), "its holder may give it back");
+        assert!(!other.is_disconnected());
+        // Whoever asks with a message in its own hands does not wait for itself.
+        assert!(rx.try_recv().unwrap_err().is_disconnected());
+        held.give_back();
+        assert_eq!(other.recv().unwrap().to_vec(), b"job");
+        assert!(other.recv().unwrap_err().is_disconnected());
+    });
+}
+
+#[test]
 fn senders_are_told_when_the_last_receiver_has_left() {
     everywhere(|tx, rx| {
         let other = rx.clone();
@@ -352,4 +369,71 @@ fn the_counters_are_those_of_the_seat_since_it_was_taken() {
             assert_eq!((next.seat(), next.stats().received), (seat, 0));
         }
     });
+}
+
+/// Not a claim: what the other process of the next claims runs.
+#[test]
+fn other_process() {
+    let Ok(ring) = std::env::var("QUOIT_TEST_RING") else { return };
+    let rx = Receiver::open(&ring).unwrap();
+    let held = rx.recv_timeout(Duration::from_secs(60));
+    println!("holds {}", held.is_ok());
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+/// A receiver in another process that has a message in hand.
+#[cfg(target_os = "linux")]
+fn holder(ring: &str) -> std::process::Child {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "other_process", "--nocapture"])
+        .env("QUOIT_TEST_RING", ring)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
+    assert!(said.into_iter().any(|line| line.contains("holds true")));
+    child
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_end_is_not_told_before_a_dead_receivers_message_was_delivered_again() {
+    for at_once in [true, false] {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let name = folder.path().join("ring").into_os_string().into_string().unwrap();
+        let tx = Sender::create(&name, &options(0)).unwrap();
+        tx.send(b"job").unwrap();
+        let mut dead = holder(&name);
+        // It has just looked through the seats, and nobody was dead.
+        let rx = Receiver::open(&name).unwrap();
+        assert!(rx.try_recv().unwrap_err().is_empty());
+        dead.kill().unwrap();
+        dead.wait().unwrap();
+        drop(tx);
+        let again = if at_once { rx.try_recv().unwrap() } else { rx.recv().unwrap() };
+        assert_eq!((again.to_vec(), again.attempts()), (b"job".to_vec(), 2));
+        drop(again);
+        assert!(rx.try_recv().unwrap_err().is_disconnected());
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sender_that_comes_after_all_receivers_were_killed_fills_the_ring() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let name = folder.path().join("ring").into_os_string().into_string().unwrap();
+    let first = Sender::create(&name, &options(0)).unwrap();
+    first.send(b"job").unwrap();
+    let mut dead = holder(&name);
+    drop(first);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    let tx = Sender::open(&name).unwrap();
+    assert!(!tx.is_disconnected());
+    // The dead one's message is one of the four.
+    assert_eq!(tx.try_send_batch(&[b"1", b"2", b"3", b"4"]).unwrap(), 3);
+    assert!(tx.try_send(b"x").unwrap_err().is_full());
 }

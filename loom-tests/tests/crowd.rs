@@ -161,3 +161,47 @@ fn a_reservation_that_is_dropped_wakes_whoever_waits_behind_it() {
         drop((aborter.join().expect("ends"), sender.join().expect("ends")));
     });
 }
+
+/// The wake-ups of messages behind two claims went to nobody's use; one claim is given up, the other committed. Whoever is
+/// woken for that one passes on what lies behind the one that was given up.
+#[test]
+fn a_claim_given_up_in_between_does_not_end_the_passing_on() {
+    explore_wide("crowd: a claim given up in between", 50, || {
+        let (tx, rx) = mpmc::channel(&Options::new().capacity(4).max_len(8)).expect("legal");
+        rx.set_wait(Wait::Block);
+        let (mut first, mut second) = (tx.clone(), tx.clone());
+        let receivers = [receives(&rx), receives(&rx)];
+        let one = first.reserve(1).expect("room");
+        let two = second.reserve(1).expect("room");
+        tx.try_send(&[3]).expect("room");
+        drop(two);
+        one.commit().expect("usable");
+        let mut got = receivers.map(|receiver| receiver.join().expect("ends"));
+        got.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!((got[0].0[0], got[1].0[0]), (0, 3));
+        drop((tx, first, second));
+    });
+}
+
+/// W5: no sender is left, and a receiver waits for the last message in another's hands: its release ends the stream.
+#[test]
+fn the_last_release_wakes_whoever_waits_for_the_end() {
+    explore("crowd: the last release", 50, || {
+        let (tx, rx) = ring();
+        tx.try_send(&[1]).expect("room");
+        let holder = rx.clone();
+        let waiter = thread::spawn(move || rx.recv().map(|message| message.to_vec()));
+        let holder = thread::spawn(move || {
+            drop(tx);
+            let held = holder.try_recv();
+            drop(held);
+            holder
+        });
+        // Either of the two may have had the only message. That the waiter ends at all is the claim.
+        match waiter.join().expect("ends") {
+            Ok(bytes) => assert_eq!(bytes, [1]),
+            Err(error) => assert!(error.is_disconnected()),
+        }
+        drop(holder.join().expect("ends"));
+    });
+}

@@ -112,6 +112,8 @@ words! { Word32, WORDS32, ALL_WORDS32;
     NOT_FULL = 0x3080;
     /// Ring of slots. Not 0: the fence of some participant, before it looks for a sleeper, is the compiler's only.
     LIGHT = 0x4280;
+    /// Ring of slots. Not 0: some receiver waits for the last messages in other hands, so whoever releases one wakes it.
+    DRAINING = 0x4284;
 }
 
 /// A word of a seat in the table, by its offset in the seat. The first line changes when somebody comes or goes, the

@@ -240,14 +240,16 @@ impl View<Slots> {
     }
 
     /// Stores into each line of the slot behind the first that a payload of `len` bytes covers: the next sender's stores
-    /// to them are cheap then. Only whoever has the claim, and has read the payload.
+    /// to them are cheap then. Stores what is there: whoever dies in the middle leaves the message whole. Only whoever has
+    /// the claim.
     #[inline]
     pub fn touch(&self, at: SlotAt, len: u64) {
         let end = self.ring.payload() + len.min(self.ring.max_len());
         let mut line = LINE;
         while line < end {
-            // Relaxed: the release of the slot orders it.
-            self.data_word(self.inside(at.0 + line)).store(0, Relaxed);
+            let word = self.data_word(self.inside(at.0 + line));
+            // Relaxed, both: the release of the slot orders them.
+            word.store(word.load(Relaxed), Relaxed);
             line += LINE;
         }
     }

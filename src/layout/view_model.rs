@@ -194,11 +194,11 @@ impl View<Slots> {
         at.0 + self.ring.payload()
     }
 
-    /// Stores into each line behind the first that a payload of `len` bytes covers.
+    /// Stores into each line behind the first that a payload of `len` bytes covers what is there.
     pub fn touch(&self, at: SlotAt, len: u64) {
         let end = self.ring.payload() + len.min(self.ring.max_len());
         for line in (LINE..end).step_by(LINE as usize) {
-            self.put(at.0 + line, 0);
+            self.put(at.0 + line, self.get(at.0 + line));
         }
     }
 

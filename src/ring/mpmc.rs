@@ -226,6 +226,8 @@ pub struct Producer {
     me: u32,
     /// Whether the last slot was not free at the first look: others send too, or the ring was full.
     doubt: Cell<bool>,
+    /// Whether the last `Full` only means that others were faster for too long.
+    hurried: Cell<bool>,
     blocker: Cell<Option<u32>>,
 }
 
@@ -244,7 +246,8 @@ impl Producer {
     /// `Corrupt`.
     pub fn attach(view: View<Slots>, me: u32) -> Result<Self, Refused> {
         let cursor = Cursor::attach(view, TAIL, claimed)?;
-        Ok(Self { cursor, me, doubt: Cell::new(false), blocker: Cell::new(None) })
+        let (doubt, hurried) = (Cell::new(false), Cell::new(false));
+        Ok(Self { cursor, me, doubt, hurried, blocker: Cell::new(None) })
     }
 
     /// Sends one message.
@@ -298,6 +301,7 @@ impl Producer {
     #[cold]
     fn claim_slow(&self) -> Result<Claim, Refused> {
         self.doubt.set(true);
+        self.hurried.set(false);
         for misses in 0..self.cursor.patience() {
             if !self.look(misses)? {
                 continue;
@@ -310,6 +314,7 @@ impl Producer {
             }
         }
         self.blocker.set(None);
+        self.hurried.set(true);
         Err(Refused::Full)
     }
 
@@ -350,32 +355,32 @@ impl Producer {
         Ok(false)
     }
 
-    /// Looks up to `looks` times, with a pause in between, whether a stretch of the ring has come free; for a caller that
+    /// Looks, for at most `pauses` pauses, whether a stretch of the ring has come free; for a caller that
     /// found it full. Whoever takes each slot as it comes free, or looks for it all the time, fetches the lines of the
     /// receivers for every message, and that sets the pace of both.
     #[cold]
-    pub fn wait_for_stretch(&self, looks: u32) {
+    pub fn wait_for_stretch(&self, pauses: u32) {
         let ring = self.cursor.ring;
         let last = self.cursor.position.get().wrapping_add(ring.slots() / STRETCH);
         let (word, free) = (self.cursor.view.slot(ring.index(last)), Word::empty(ring.lap(last)).0);
-        let mut pause = 1;
+        let (mut waited, mut pause) = (0, 1);
         // Relaxed: nothing follows from it; `try_claim` looks properly.
-        while pause <= looks && word.load(Relaxed) != free {
+        while waited <= pauses && word.load(Relaxed) != free {
             (0..pause).for_each(|_| sync::spin_loop());
-            pause *= 2;
+            waited += pause;
+            // Not longer, or the receivers run dry meanwhile.
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether the last `Full` was none: others took every slot before this one came to it. Look again soon.
+    pub fn hurried(&self) -> bool {
+        self.hurried.get()
     }
 
     /// Who holds the slot that the last `Full` waits for; `None` when nobody does, and it waits for a receiver to come by.
     pub fn blocker(&self) -> Option<u32> {
         self.blocker.get()
-    }
-
-    /// Whether the slot at the cursor is free: somebody else who waits may have it. A glance.
-    pub fn more(&self) -> bool {
-        let (at, lap) = self.cursor.here();
-        // M1 Acquire: as M2.
-        self.cursor.view.slot_at(at).load(Acquire) == Word::empty(lap).0
     }
 
     /// Where the payload of a claim lies in the data.
@@ -408,6 +413,9 @@ impl Producer {
 /// A sender that found the ring full waits a moment for this part of it.
 const STRETCH: u64 = 8;
 
+/// The most pauses between two looks for it.
+const LONGEST_PAUSE: u32 = 32;
+
 /// Where a slot's word has its owner.
 const OWNERS: u64 = Word::writing(0, u32::MAX).0 ^ Word::writing(0, 0).0;
 
@@ -420,6 +428,8 @@ pub struct Consumer {
     clean: Cell<u64>,
     /// Where the next search for something aside begins.
     aside: Cell<u64>,
+    /// Whether the last vain look only means that others were faster for too long.
+    hurried: Cell<bool>,
     blocker: Cell<Option<u32>>,
     /// Claims stepped over, of which nobody has been told yet.
     skipped: Cell<u64>,
@@ -464,8 +474,8 @@ impl Consumer {
     pub fn attach(view: View<Slots>, me: u32) -> Result<Self, Refused> {
         let cursor = Cursor::attach(view, HEAD, taken)?;
         let aside = Cell::new(cursor.position.get());
-        let (blocker, skipped) = (Cell::new(None), Cell::new(0));
-        Ok(Self { cursor, me, clean: Cell::new(0), aside, blocker, skipped })
+        let (hurried, blocker, skipped) = (Cell::new(false), Cell::new(None), Cell::new(0));
+        Ok(Self { cursor, me, clean: Cell::new(0), aside, hurried, blocker, skipped })
     }
 
     /// Takes the next message, if one is committed: one that is to be delivered again before any other.
@@ -543,6 +553,7 @@ impl Consumer {
     /// Walks to the first slot that nobody has taken.
     #[cold]
     fn take_slow(&self) -> Result<Option<Held>, Refused> {
+        self.hurried.set(false);
         for misses in 0..self.cursor.patience() {
             match self.look(misses)? {
                 Found::Message => {
@@ -557,6 +568,7 @@ impl Consumer {
             }
         }
         self.blocker.set(None);
+        self.hurried.set(true);
         Ok(None)
     }
 
@@ -681,18 +693,14 @@ impl Consumer {
         })
     }
 
+    /// Whether the last vain look was none: others took every message before this one came to it. Look again soon.
+    pub fn hurried(&self) -> bool {
+        self.hurried.get()
+    }
+
     /// Who holds the slot that the last vain look waits for; `None` when nobody does, and it waits for a sender to come by.
     pub fn blocker(&self) -> Option<u32> {
         self.blocker.get()
-    }
-
-    /// Whether there is another message that somebody else who waits may have. A glance.
-    pub fn more(&self) -> bool {
-        let (at, lap) = self.cursor.here();
-        // M5 Acquire: as in `try_take`.
-        self.cursor.view.slot_at(at).load(Acquire) == Word::ready(lap).0
-            // E2 Acquire: as in `take_aside`.
-            || self.cursor.view.word(EPOCH).load(Acquire) != self.clean.get() && self.has_aside()
     }
 
     /// Where a message stands: the same each time it is delivered.
@@ -813,6 +821,34 @@ pub fn is_in_hand(view: &View<Slots>, owner: u32, position: u64) -> bool {
     // G1 Acquire: as in `repair`.
     let word = view.slot(ring.index(position)).load(Acquire);
     word == Word::reading(ring.lap(position), owner).0
+}
+
+/// What is left in a ring that nobody sends to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// A message that can be taken, or a claim that this one may hold.
+    Messages,
+    /// Only what is in somebody's hands: this one's.
+    InHand(u32),
+}
+
+/// What is left, but for what is in the hands of `except`.
+pub fn left(view: &View<Slots>, except: Option<u32>) -> Left {
+    let mut left = Left::Nothing;
+    for index in 0..view.ring().slots() {
+        // M5 Acquire: what was done before a release, or before a message was put aside, is seen with it.
+        let word = Word(view.slot(index).load(Acquire));
+        match word.state() {
+            Some(State::Ready | State::Redeliver) => return Left::Messages,
+            Some(State::Reading | State::Writing) if Some(word.owner()) != except => {
+                left = Left::InHand(word.owner());
+            }
+            _ => {}
+        }
+    }
+    left
 }
 
 /// Messages that are committed and not taken, or aside. Looks at every slot; news only.
@@ -955,6 +991,24 @@ mod tests {
             assert_eq!(next(&heir), None);
             assert_eq!(waiting(&view), 0);
         });
+    }
+
+    #[test]
+    fn a_receiver_that_dies_while_it_releases_leaves_the_message_whole() {
+        for len in [40, 60, 200, 1000] {
+            let view = slots(Slots::new(2, len, SEATS).expect("legal"), 0);
+            let message: Vec<u8> = (0..len).map(|at| at as u8 | 1).collect();
+            Producer::attach(view.clone(), 1).expect("sound").try_send(&message).expect("room");
+            let rx = Consumer::attach(view.clone(), 2).expect("sound");
+            let held = rx.try_take().expect("sound").expect("there");
+            // As far as `release` comes without letting go.
+            view.touch(held.at, len);
+            repair(&view, |owner| owner == 2, None::<&Nobody>);
+            let heir = Consumer::attach(view.clone(), 3).expect("sound");
+            let again = heir.try_take().expect("sound").expect("aside");
+            let mut bytes = vec![MaybeUninit::uninit(); len as usize];
+            assert_eq!(*heir.read(&again, &mut bytes), *message, "{len}");
+        }
     }
 
     #[test]
