@@ -34,6 +34,15 @@
 //! later `send` has returned, until the earlier one is committed or given up. A slot is free again when its message is
 //! released, and slots are used in turn: `Full` means that the message of one lap ago is still there.
 //!
+//! So a handle that holds as many messages as there are slots, or an open reservation, and then waits, waits for itself.
+//!
+//! # The end
+//!
+//! `Disconnected` comes when no sender is left, nothing can be taken, and nothing is in another receiver's hands: what is
+//! there may come back. A worker that is killed at the very end loses nothing.
+//!
+//! # Who stands still
+//!
 //! Whoever is stopped in the middle of a claim holds the others up; they time out with its name
 //! ([`Holder`](crate::Holder)), and nothing is taken from it. Whoever dies there is found within milliseconds, by whoever
 //! waits.
@@ -1053,8 +1062,8 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Disconnected`] when the last sender let go or died and everything was received; [`RecvError::Fault`].
-    /// Before any sender came, and on a ring that is kept open, it waits. After `Disconnected` the same handle goes on as
+    /// [`RecvError::Disconnected`] when the last sender let go or died, everything was received, and nothing is in another
+    /// receiver's hands; [`RecvError::Fault`]. Before any sender came, and on a ring that is kept open, it waits. After `Disconnected` the same handle goes on as
     /// soon as a new sender comes.
     #[inline]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {

@@ -87,10 +87,10 @@ pub(crate) fn sweep(
     }
     // The seats are free, or as they were: either way the next one may have them. All of them, whatever goes wrong: a lock
     // that is kept makes a dead seat look alive.
-    let unlocked = dead
-        .seats()
-        .map(|seat| behind.unlock(seats::lock_byte(seat)))
-        .fold(Ok(()), |so_far, this| so_far.and(this));
+    let mut unlocked = Ok(());
+    for seat in dead.seats() {
+        unlocked = unlocked.and(behind.unlock(seats::lock_byte(seat)));
+    }
     locked.and(unlocked).map(|()| done)
 }
 

@@ -377,7 +377,7 @@ fn other_process() {
     let Ok(ring) = std::env::var("QUOIT_TEST_RING") else { return };
     let rx = Receiver::open(&ring).unwrap();
     let held = rx.recv_timeout(Duration::from_secs(60));
-    println!("holds {}", held.is_ok());
+    writeln!(std::io::stdout(), "holds {}", held.is_ok()).unwrap();
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
