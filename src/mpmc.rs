@@ -1030,19 +1030,19 @@ impl Receiver {
     /// [`TryRecvError::Disconnected`] when the last sender let go or died and everything was received;
     /// [`TryRecvError::Fault`] when this handle is of no more use. A loop of calls asks, every 10 ms at most, whether whoever
     /// is in the way is alive.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&self) -> Result<Message<'_>, TryRecvError> {
         self.party.usable()?;
         match self.take(0) {
-            Ok(Some(held)) => Ok(Message::new(self, held)),
-            Ok(None) => self.empty(),
+            Ok(true) => Ok(Message::new(self)),
+            Ok(false) => self.empty(),
             Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
         }
     }
 
     /// Takes the next message in hand, if one can be taken, looking up to `looks` times.
-    #[inline]
-    fn take(&self, looks: u32) -> Result<Option<Held>, Refused> {
+    #[inline(always)]
+    fn take(&self, looks: u32) -> Result<bool, Refused> {
         let took = self.ring.take_soon(looks);
         let skipped = self.ring.skipped();
         if skipped != 0 {
@@ -1065,7 +1065,7 @@ impl Receiver {
     /// [`RecvError::Disconnected`] when the last sender let go or died, everything was received, and nothing is in another
     /// receiver's hands; [`RecvError::Fault`]. Before any sender came, and on a ring that is kept open, it waits. After `Disconnected` the same handle goes on as
     /// soon as a new sender comes.
-    #[inline]
+    #[inline(always)]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {
         self.take_until(Deadline::NEVER).map_err(never_timed_out_recv)
     }
@@ -1089,12 +1089,12 @@ impl Receiver {
         self.take_until(Deadline::at(deadline))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_until(&self, deadline: Deadline) -> Result<Message<'_>, RecvTimeoutError> {
         self.party.usable()?;
         match self.take(self.party.wait.get().looks()) {
-            Ok(Some(held)) => Ok(Message::new(self, held)),
-            Ok(None) => self.take_slow(deadline),
+            Ok(true) => Ok(Message::new(self)),
+            Ok(false) => self.take_slow(deadline),
             Err(refused) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),
         }
     }
@@ -1103,20 +1103,21 @@ impl Receiver {
     fn take_slow(&self, deadline: Deadline) -> Result<Message<'_>, RecvTimeoutError> {
         let taken = blocking::until(&mut Waiter { party: &self.party }, deadline, |_| {
             let took = self.take(0)?;
-            if took.is_none() {
+            if !took {
                 self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
             }
-            Ok(took)
+            Ok(took.then_some(()))
         });
         let ring = || self.name().clone();
         match taken {
-            Ok(held) => {
+            Ok(()) => {
+                let message = Message::new(self);
                 // Whoever was woken for this message may not be the only one who waits, nor this the only message: those
                 // behind a claim were committed while nobody could take them.
                 if self.has_message() {
                     self.party.pass_on();
                 }
-                Ok(Message::new(self, held))
+                Ok(message)
             }
             Err(Stop::TimedOut) => {
                 Err(RecvTimeoutError::Timeout { ring: ring(), holder: self.party.holder() })
@@ -1141,12 +1142,12 @@ impl Receiver {
         }
         // What was committed before the end is seen with the end; and a repair may have cleared the way.
         match self.take(0) {
-            Ok(Some(held)) => Ok(Message::new(self, held)),
-            Ok(None) if gone => {
+            Ok(true) => Ok(Message::new(self)),
+            Ok(false) if gone => {
                 self.party.report_end();
                 Err(TryRecvError::Disconnected { ring: self.name().clone() })
             }
-            Ok(None) => Err(TryRecvError::Empty),
+            Ok(false) => Err(TryRecvError::Empty),
             Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
         }
     }
@@ -1273,8 +1274,8 @@ impl Receiver {
         let before = to.len();
         while to.len() - before < max {
             match self.take(0) {
-                Ok(Some(held)) => to.push(Message::new(self, held)),
-                Ok(None) => break,
+                Ok(true) => to.push(Message::new(self)),
+                Ok(false) => break,
                 Err(refused) => {
                     self.corrupt(refused);
                     break;
@@ -1350,8 +1351,10 @@ impl core::fmt::Debug for Message<'_> {
 }
 
 impl<'a> Message<'a> {
-    #[inline]
-    fn new(receiver: &'a Receiver, held: Held) -> Self {
+    /// The message that was just taken.
+    #[inline(always)]
+    fn new(receiver: &'a Receiver) -> Self {
+        let held = receiver.ring.taken();
         receiver.party.opened();
         if held.attempts() > 1 {
             receiver.party.tally(SeatWord::REDELIVERED, 1);
@@ -1466,7 +1469,7 @@ impl<'a> Message<'a> {
 }
 
 impl Drop for Message<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if sync::dead() || self.receiver.party.usable().is_err() {
             return;

@@ -41,6 +41,9 @@
 //!
 //! Orderings cite rows of docs/memory-ordering.md; deaths are the rows of docs/crash-safety.md.
 //!
+//! The few functions that every message goes through are always inlined, up to the user's call: a claim and a take wait for
+//! everything before them, so a copy through memory on the way is paid in full (docs/benchmarks.md).
+//!
 //! The slot words come from D. Vyukov's bounded queue
 //! (<https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue>); that they name their owner, so that a
 //! claim can be attributed after a death, does not.
@@ -269,7 +272,7 @@ impl Producer {
     ///
     /// `TooLong`; `Full`: the message of a lap ago is still there, exactly ([`blocker`](Self::blocker) says in whose
     /// hands); `Corrupt`.
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&self, len: usize) -> Result<Claim, Refused> {
         if len as u64 > self.cursor.ring.max_len() {
             return Err(Refused::TooLong);
@@ -286,7 +289,7 @@ impl Producer {
     }
 
     /// Makes the slot at the cursor ours, if it is still free.
-    #[inline]
+    #[inline(always)]
     fn claim(&self, at: SlotAt, lap: u64) -> Option<Claim> {
         let (free, ours) = (Word::empty(lap).0, Word::writing(lap, self.me).0);
         // M2 AcqRel: Acquire: pairs with M7 (the last reader is done) and with its own Release half, so that whoever sees
@@ -433,28 +436,30 @@ pub struct Consumer {
     blocker: Cell<Option<u32>>,
     /// Claims stepped over, of which nobody has been told yet.
     skipped: Cell<u64>,
+    /// The message that was taken last ([`Consumer::taken`]): its position, and its length and attempts. Word by word,
+    /// because the processor has to wait when what was stored in pieces is loaded whole.
+    taken: (Cell<u64>, Cell<u64>),
 }
 
 /// A message in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    at: SlotAt,
     position: u64,
-    len: u32,
-    attempts: u32,
+    /// Its length, and how often it was handed out, this time included, above that.
+    what: u64,
 }
 
 impl Held {
     /// Bytes of payload.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.what as u32 as usize
     }
 
     /// How often it has been handed out, this time included.
     #[inline]
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        (self.what >> 32) as u32
     }
 }
 
@@ -475,7 +480,8 @@ impl Consumer {
         let cursor = Cursor::attach(view, HEAD, taken)?;
         let aside = Cell::new(cursor.position.get());
         let (hurried, blocker, skipped) = (Cell::new(false), Cell::new(None), Cell::new(0));
-        Ok(Self { cursor, me, clean: Cell::new(0), aside, hurried, blocker, skipped })
+        let taken = (Cell::new(0), Cell::new(0));
+        Ok(Self { cursor, me, clean: Cell::new(0), aside, hurried, blocker, skipped, taken })
     }
 
     /// Takes the next message, if one is committed: one that is to be delivered again before any other.
@@ -483,93 +489,103 @@ impl Consumer {
     /// # Errors
     ///
     /// `Corrupt`.
-    #[inline]
     pub fn try_take(&self) -> Result<Option<Held>, Refused> {
-        // E2 Relaxed: only compared; `take_aside` looks properly.
-        if self.cursor.view.word(EPOCH).load(Relaxed) != self.clean.get() {
-            if let Some(held) = self.take_aside()? {
-                return Ok(Some(held));
-            }
-        }
-        let (at, lap) = self.cursor.here();
-        // M5 Acquire: pairs with M3 (the message is whole) and with the Release half of M6 (takes are in order).
-        if self.cursor.view.slot_at(at).load(Acquire) == Word::ready(lap).0 {
-            if let Some(held) = self.take(at, lap)? {
-                return Ok(Some(held));
-            }
-        }
-        self.take_slow()
+        Ok(self.take_soon(0)?.then(|| self.taken()))
     }
 
-    /// As [`try_take`](Self::try_take), for a caller that is going to wait: looks up to `looks` times.
+    /// The message that was taken last.
+    #[inline(always)]
+    pub fn taken(&self) -> Held {
+        let (position, what) = &self.taken;
+        Held { position: position.get(), what: what.get() }
+    }
+
+    /// As [`try_take`](Self::try_take), for a caller that is going to wait: looks up to `looks` times. Answers whether
+    /// there is a message ([`taken`](Self::taken)).
     ///
     /// # Errors
     ///
     /// `Corrupt`.
-    #[inline]
-    pub fn take_soon(&self, looks: u32) -> Result<Option<Held>, Refused> {
-        if looks != 0 {
-            let (at, lap) = self.cursor.here();
-            let word = self.cursor.view.slot_at(at);
-            // Relaxed: nothing follows from it; `try_take` looks properly.
-            if word.load(Relaxed) != Word::ready(lap).0 {
-                self.poll(word, lap, looks);
-            }
+    #[inline(always)]
+    pub fn take_soon(&self, looks: u32) -> Result<bool, Refused> {
+        // E2 Relaxed: only compared; `take_aside` looks properly.
+        if self.cursor.view.word(EPOCH).load(Relaxed) != self.clean.get() && self.take_aside()? {
+            return Ok(true);
         }
-        self.try_take()
+        let (at, lap) = self.cursor.here();
+        let word = self.cursor.view.slot_at(at);
+        // M5 Acquire: pairs with M3 (the message is whole) and with the Release half of M6 (takes are in order).
+        let mut now = word.load(Acquire);
+        if looks != 0 && now != Word::ready(lap).0 {
+            now = self.poll(word, lap, looks);
+        }
+        if now == Word::ready(lap).0 && self.take(at, lap)? {
+            return Ok(true);
+        }
+        self.take_slow()
     }
 
-    /// Looks, with a pause in between, until the word says something new; a claim is nothing new.
-    #[inline]
-    fn poll(&self, word: &AtomicU64, lap: u64, looks: u32) {
-        // Relaxed, both: nothing follows from it.
+    /// Looks, with a pause in between, until the word says something new; a claim is nothing new. Answers what it says.
+    #[cold]
+    fn poll(&self, word: &AtomicU64, lap: u64, looks: u32) -> u64 {
+        // Relaxed: only compared.
         let seen = word.load(Relaxed);
         for _ in 0..looks {
-            let now = word.load(Relaxed);
+            // M5 Acquire: as in `take_soon`.
+            let now = word.load(Acquire);
             if now != seen && now & !OWNERS != Word::writing(lap, 0).0 {
-                break;
+                return now;
             }
             sync::spin_loop();
         }
+        seen
     }
 
     /// Makes the message at the cursor ours, if it is still there.
-    #[inline]
-    fn take(&self, at: SlotAt, lap: u64) -> Result<Option<Held>, Refused> {
+    #[inline(always)]
+    fn take(&self, at: SlotAt, lap: u64) -> Result<bool, Refused> {
         let (ready, ours) = (Word::ready(lap).0, Word::reading(lap, self.me).0);
         // M6 AcqRel: Acquire as M5; Release, so that whoever sees this take sees every take before it. D5 after it.
         if self.cursor.view.slot_at(at).compare_exchange(ready, ours, AcqRel, Relaxed).is_err() {
-            return Ok(None);
+            return Ok(false);
         }
         let position = self.cursor.position.get();
         self.cursor.advance(1);
         let len = Meta::parse(self.cursor.view.meta(at)).len;
+        self.hand_out(position, len, 1)
+    }
+
+    /// Notes what was taken, if it can be a message.
+    #[inline(always)]
+    fn hand_out(&self, position: u64, len: u32, attempts: u32) -> Result<bool, Refused> {
         if u64::from(len) > self.cursor.ring.max_len() {
             return Err(Refused::Corrupt(Damage::Length));
         }
-        Ok(Some(Held { at, position, len, attempts: 1 }))
+        self.taken.0.set(position);
+        self.taken.1.set(u64::from(attempts) << 32 | u64::from(len));
+        Ok(true)
     }
 
     /// Walks to the first slot that nobody has taken.
     #[cold]
-    fn take_slow(&self) -> Result<Option<Held>, Refused> {
+    fn take_slow(&self) -> Result<bool, Refused> {
         self.hurried.set(false);
         for misses in 0..self.cursor.patience() {
             match self.look(misses)? {
                 Found::Message => {
                     let (at, lap) = self.cursor.here();
                     // Lost to another receiver: look again, the walk decides.
-                    if let Some(held) = self.take(at, lap)? {
-                        return Ok(Some(held));
+                    if self.take(at, lap)? {
+                        return Ok(true);
                     }
                 }
-                Found::Nothing => return Ok(None),
+                Found::Nothing => return Ok(false),
                 Found::MovedOn => {}
             }
         }
         self.blocker.set(None);
         self.hurried.set(true);
-        Ok(None)
+        Ok(false)
     }
 
     /// One look at the slot at the cursor.
@@ -621,47 +637,44 @@ impl Consumer {
 
     /// Looks for a message that is to be delivered again.
     #[cold]
-    fn take_aside(&self) -> Result<Option<Held>, Refused> {
+    fn take_aside(&self) -> Result<bool, Refused> {
         // E2 Acquire: pairs with E1; whatever was put aside before is seen below.
         let epoch = self.cursor.view.word(EPOCH).load(Acquire);
         // E3 Acquire: pairs with E3's Release: whoever stored it found nothing, and took nothing that we could miss.
         if self.cursor.view.word(SCANNED).load(Acquire) != epoch {
             for step in 0..self.cursor.ring.slots() {
                 let index = self.cursor.ring.index(self.aside.get().wrapping_add(step));
-                if let Some(held) = self.take_again(index)? {
+                if self.take_again(index)? {
                     self.aside.set(index);
-                    return Ok(Some(held));
+                    return Ok(true);
                 }
             }
             // E3 Release: see above. Plain, and may go back when somebody is slow: then another looks in vain.
             self.cursor.view.word(SCANNED).store(epoch, Release);
         }
         self.clean.set(epoch);
-        Ok(None)
+        Ok(false)
     }
 
     /// Takes the message of slot `index` if it is to be delivered again. The cursor stays.
-    fn take_again(&self, index: u64) -> Result<Option<Held>, Refused> {
+    fn take_again(&self, index: u64) -> Result<bool, Refused> {
         let at = self.cursor.view.locate(index);
         let slot = self.cursor.view.slot_at(at);
         // M5 Acquire: pairs with M8 and G2.
         let word = Word(slot.load(Acquire));
         if word.state() != Some(State::Redeliver) || word.lap() > self.cursor.ring.lap_mask() {
-            return Ok(None);
+            return Ok(false);
         }
         let ours = Word::reading(word.lap(), self.me);
         // M6 AcqRel: as in `take`. D8 after it.
         if slot.compare_exchange(word.0, ours.0, AcqRel, Relaxed).is_err() {
-            return Ok(None);
+            return Ok(false);
         }
         let meta = Meta::parse(self.cursor.view.meta(at));
-        if u64::from(meta.len) > self.cursor.ring.max_len() {
-            return Err(Refused::Corrupt(Damage::Length));
-        }
         let again = meta.again.saturating_add(1);
         self.cursor.view.set_meta(at, Meta { again, ..meta }.bits());
         let position = self.cursor.ring.position(word.lap(), index);
-        Ok(Some(Held { at, position, len: meta.len, attempts: u32::from(again) + 1 }))
+        self.hand_out(position, meta.len, u32::from(again) + 1)
     }
 
     /// Whether a message is there to be taken; takes none.
@@ -708,10 +721,16 @@ impl Consumer {
         self.cursor.ring.canonical(held.position)
     }
 
+    /// The slot of a message in hand.
+    #[inline]
+    fn at(&self, held: &Held) -> SlotAt {
+        self.cursor.view.locate(held.position)
+    }
+
     /// Where the payload of a message in hand lies in the data.
     #[inline]
     pub fn payload(&self, held: &Held) -> u64 {
-        self.cursor.view.payload(held.at)
+        self.cursor.view.payload(self.at(held))
     }
 
     /// Loads the payload of a message in hand; answers the bytes, at most `to.len()` of them.
@@ -724,17 +743,18 @@ impl Consumer {
     /// Releases a message in hand: it is not delivered again, and its slot is free.
     #[inline]
     pub fn release(&self, held: &Held) {
-        self.cursor.view.touch(held.at, held.len.into());
+        let at = self.at(held);
+        self.cursor.view.touch(at, held.len() as u64);
         let next = self.cursor.ring.next_lap(held.position);
         // M7 Release: pairs with M1; our reads come before the next sender's stores. D6 before it, D7 after it.
-        self.cursor.view.slot_at(held.at).store(Word::empty(next).0, Release);
+        self.cursor.view.slot_at(at).store(Word::empty(next).0, Release);
     }
 
     /// Gives a message in hand back: it is delivered again, marked.
     pub fn give_back(&self, held: &Held) {
         // M8 Release: pairs with M5 in `take_again`; our reads come before its holder's stores. D9 after it.
         let lap = self.cursor.ring.lap(held.position);
-        self.cursor.view.slot_at(held.at).store(Word::redeliver(lap).0, Release);
+        self.cursor.view.slot_at(self.at(held)).store(Word::redeliver(lap).0, Release);
         put_aside(&self.cursor.view);
     }
 
@@ -1002,7 +1022,7 @@ mod tests {
             let rx = Consumer::attach(view.clone(), 2).expect("sound");
             let held = rx.try_take().expect("sound").expect("there");
             // As far as `release` comes without letting go.
-            view.touch(held.at, len);
+            view.touch(rx.at(&held), len);
             repair(&view, |owner| owner == 2, None::<&Nobody>);
             let heir = Consumer::attach(view.clone(), 3).expect("sound");
             let again = heir.try_take().expect("sound").expect("aside");
