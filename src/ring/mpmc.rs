@@ -489,6 +489,7 @@ impl Consumer {
     /// # Errors
     ///
     /// `Corrupt`.
+    #[cfg_attr(not(any(test, loom, shuttle)), allow(dead_code))] // For tests and models.
     pub fn try_take(&self) -> Result<Option<Held>, Refused> {
         Ok(self.take_soon(0)?.then(|| self.taken()))
     }
