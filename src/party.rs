@@ -179,6 +179,9 @@ impl Party {
         let os = |source| OpenError::Os { ring: name.clone(), doing: "taking a seat", source };
         let generation = sync::arm_generation().map_err(os)?;
         let light = LightFence::best();
+        let deaths = view.word(role.peer().deaths());
+        // Relaxed: news. Those whom this receiver finds dead on arrival are its own to tell of.
+        let told = deaths.load(Relaxed);
         let number = match &behind {
             None => u32::from(role == Role::Receiver),
             Some(behind) => match find_seat(&view, behind, at_most_once).map_err(os)? {
@@ -208,8 +211,8 @@ impl Party {
         };
         let pid = if behind.is_some() { std::process::id() } else { 0 };
         let scope = if behind.is_some() { Scope::Shared } else { Scope::Private };
-        // Relaxed: news.
-        let deaths = view.word(role.peer().deaths()).load(Relaxed);
+        // Relaxed: news. Receivers that died before it came are not this sender's.
+        let deaths = if role == Role::Receiver { told } else { deaths.load(Relaxed) };
         seats::sit(&view, number, role, light, pid);
         let mut seat = Seat {
             view,
