@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use bytesize::ByteSize;
 use comfy_table::{Table, presets};
-use quoit::{Delivery, Info, Kind, OpenError, Presence, SeatInfo};
+use quoit::{Delivery, Info, Kind, OpenError, Presence, SeatInfo, Seated};
 use serde::Serialize;
 
 use crate::exit;
@@ -32,21 +32,44 @@ pub(crate) struct Ring {
     acked: u64,
     lost: u64,
     redelivered: u64,
-    sender: Seat,
-    receiver: Seat,
+    sender: End,
+    receiver: End,
+    seats: Vec<Seat>,
 }
 
 /// One end of a ring in `--json`.
 #[derive(Debug, Serialize)]
-struct Seat {
+struct End {
     presence: &'static str,
     /// For the eye only; absent where nobody has sat or the number means nothing.
     pid: Option<u32>,
     arrivals: u64,
     deaths: u64,
     messages: u64,
-    bytes: u64,
+    /// Absent where they are not counted.
+    bytes: Option<u64>,
     waits: u64,
+    wakes: u64,
+}
+
+/// One seat of a ring of slots in `--json`.
+#[derive(Debug, Serialize)]
+struct Seat {
+    seat: u32,
+    role: Option<&'static str>,
+    presence: &'static str,
+    stopped: bool,
+    pid: Option<u32>,
+    arrivals: u64,
+    writing: u64,
+    reading: u64,
+    sent: u64,
+    received: u64,
+    redelivered: u64,
+    skipped: u64,
+    lost: u64,
+    full_waits: u64,
+    empty_waits: u64,
     wakes: u64,
 }
 
@@ -86,22 +109,46 @@ impl From<&Info> for Ring {
             acked: info.acked,
             lost: info.lost,
             redelivered: info.redelivered,
-            sender: Seat::from(&info.sender),
-            receiver: Seat::from(&info.receiver),
+            sender: End::new(info, &info.sender),
+            receiver: End::new(info, &info.receiver),
+            seats: info.seats.iter().map(Seat::from).collect(),
         }
     }
 }
 
-impl From<&SeatInfo> for Seat {
-    fn from(seat: &SeatInfo) -> Seat {
+impl End {
+    fn new(info: &Info, end: &SeatInfo) -> End {
+        End {
+            presence: presence(end.presence),
+            pid: (end.pid != 0).then_some(end.pid),
+            arrivals: end.arrivals,
+            deaths: end.deaths,
+            messages: end.messages,
+            bytes: (info.kind != Kind::Mpmc).then_some(end.bytes),
+            waits: end.waits,
+            wakes: end.wakes,
+        }
+    }
+}
+
+impl From<&Seated> for Seat {
+    fn from(seat: &Seated) -> Seat {
         Seat {
+            seat: seat.seat,
+            role: seat.role,
             presence: presence(seat.presence),
+            stopped: seat.stopped,
             pid: (seat.pid != 0).then_some(seat.pid),
             arrivals: seat.arrivals,
-            deaths: seat.deaths,
-            messages: seat.messages,
-            bytes: seat.bytes,
-            waits: seat.waits,
+            writing: seat.writing,
+            reading: seat.reading,
+            sent: seat.sent,
+            received: seat.received,
+            redelivered: seat.redelivered,
+            skipped: seat.skipped,
+            lost: seat.lost,
+            full_waits: seat.full_waits,
+            empty_waits: seat.empty_waits,
             wakes: seat.wakes,
         }
     }
@@ -133,11 +180,42 @@ pub(crate) fn presence(presence: Presence) -> &'static str {
     }
 }
 
-/// `present (1234)`: who sits there, with the pid while it means something.
-pub(crate) fn seat(seat: &SeatInfo) -> String {
-    match (seat.presence, seat.pid) {
-        (Presence::Present, pid) if pid != 0 => format!("present ({pid})"),
-        (other, _) => presence(other).into(),
+/// Both ends of a ring, with their names.
+pub(crate) fn ends(info: &Info) -> [(&'static str, &SeatInfo); 2] {
+    [("sender", &info.sender), ("receiver", &info.receiver)]
+}
+
+/// `present (1234)`: who is at one end, with the pid while it means something;
+/// `3 present, 1 dead` where there are many.
+pub(crate) fn end(info: &Info, role: &str, end: &SeatInfo) -> String {
+    let here = match (seated(info, role, Presence::Present), end.presence, end.pid) {
+        (present @ 2.., _, _) => format!("{present} present"),
+        (_, Presence::Present, pid) if pid != 0 => format!("present ({pid})"),
+        (_, other, _) => presence(other).into(),
+    };
+    match seated(info, role, Presence::Died) {
+        0 => here,
+        dead if end.presence == Presence::Present => format!("{here}, {dead} dead"),
+        dead => format!("{dead} dead"),
+    }
+}
+
+/// How many seats of a ring of slots are taken by such who are here, or dead.
+pub(crate) fn seated(info: &Info, role: &str, presence: Presence) -> usize {
+    info.seats.iter().filter(|seat| seat.role == Some(role) && seat.presence == presence).count()
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn count(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// So much of the ring's room: bytes, or slots.
+pub(crate) fn room(info: &Info, count: u64) -> String {
+    match info.kind {
+        Kind::Mpmc => self::count(count, "slot"),
+        _ => bytes(count),
     }
 }
 

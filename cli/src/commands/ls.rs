@@ -46,10 +46,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
                 table.add_row([
                     exit::plain(&ring.name),
                     picture::kind(info.kind).into(),
-                    picture::bytes(info.capacity),
-                    picture::bytes(info.used),
-                    picture::seat(&info.sender),
-                    picture::seat(&info.receiver),
+                    picture::room(info, info.capacity),
+                    picture::room(info, info.used),
+                    picture::end(info, "sender", &info.sender),
+                    picture::end(info, "receiver", &info.receiver),
                     info.sender.messages.to_string(),
                 ]);
             }

@@ -1,8 +1,9 @@
 //! `quoit rm`: takes a ring's name away.
 
-use quoit::{Presence, SeatInfo};
+use quoit::{Info, Presence, SeatInfo};
 
 use crate::exit::{self, End};
+use crate::picture;
 
 /// Remove a ring
 ///
@@ -21,9 +22,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
     if !args.force {
         let info = quoit::inspect(&args.name)?;
-        let here: Vec<String> = [("sender", &info.sender), ("receiver", &info.receiver)]
+        let here: Vec<String> = picture::ends(&info)
             .into_iter()
-            .filter_map(|(role, seat)| held(role, seat))
+            .filter_map(|(role, end)| held(&info, role, end))
             .collect();
         if !here.is_empty() {
             return Err(exit::failure(
@@ -40,10 +41,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
     Ok(End::Done)
 }
 
-fn held(role: &str, seat: &SeatInfo) -> Option<String> {
-    match (seat.presence, seat.pid) {
-        (Presence::Present, 0) => Some(role.into()),
-        (Presence::Present, pid) => Some(format!("{role} (process {pid})")),
+fn held(info: &Info, role: &str, end: &SeatInfo) -> Option<String> {
+    match (end.presence, picture::seated(info, role, Presence::Present), end.pid) {
+        (Presence::Present, many @ 2.., _) => Some(format!("{many} {role}s")),
+        (Presence::Present, _, 0) => Some(role.into()),
+        (Presence::Present, _, pid) => Some(format!("{role} (process {pid})")),
         _ => None,
     }
 }
