@@ -8,6 +8,7 @@
 
 mod args;
 mod commands;
+mod ends;
 mod exit;
 mod picture;
 mod signals;

@@ -12,11 +12,14 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quoit::{Info, Presence};
+use quoit::{Info, Kind, Presence, Seated};
 use serde_json::Value;
 
 /// When a process is taken for hung, and the test fails.
 const HUNG: Duration = Duration::from_secs(60);
+
+/// What `create` is told to make a ring of either kind.
+const EITHER: [&str; 2] = ["", "--mpmc"];
 
 /// A folder of rings, and one beside it for other files.
 struct House {
@@ -79,6 +82,11 @@ impl House {
         self.start_with(line, File::open(path).unwrap().into()).end()
     }
 
+    /// The seat of a process at a ring of slots.
+    fn seat(&self, name: &str, of: &Run) -> Option<Seated> {
+        self.info(name).seats.into_iter().find(|seat| seat.pid == of.child.id())
+    }
+
     fn json(&self, line: &str) -> Value {
         let out = self.run(line);
         assert_status(&out, 0);
@@ -137,6 +145,11 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < HUNG, "never came: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A line of a table, with one space between the words.
+fn in_words(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -215,12 +228,24 @@ fn wrong_words_sizes_counts_and_names_are_status_2() {
         "create r --capacity 5000",
         "create r --capacity 2KiB",
         "create r --mode 999",
+        "create r --mpmc --capacity 4KiB",
+        "create r --mpmc --slots 0",
+        "create r --mpmc --slots 1000",
+        "create r --mpmc --slots -2",
+        "create r --mpmc --max-message 0",
+        "create r --mpmc --max-message 2GiB",
+        "create r --slots 8",
+        "create r --max-message 64",
         "create .hidden",
         "recv r --count 0",
         "recv r --count many",
         "recv r --timeout soon",
         "recv r --lines --raw",
         "send r --capacity 4KiB",
+        "send r --mpmc word",
+        "send r --create --slots 8 word",
+        "recv r --mpmc",
+        "recv r --create --mpmc --capacity 4KiB",
         "send r word --raw",
         "send r --timeout 1s --no-wait",
         "stat r --watch 0s",
@@ -251,115 +276,129 @@ fn help_and_version_go_to_standard_output() {
 
 #[test]
 fn arguments_are_messages_and_the_receiver_ends_with_the_sender() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    assert_quiet(
-        &Run::new(
-            &mut house.command(["send", "r", "one", "", "a b", "ü", "--", "--raw"]),
-            house.rings(),
-        )
-        .end(),
-    );
-    let out = house.run("recv r");
-    assert_quiet(&out);
-    assert_eq!(text(&out.stdout), "one\n\na b\nü\n--raw\n");
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        assert_quiet(
+            &Run::new(
+                &mut house.command(["send", "r", "one", "", "a b", "ü", "--", "--raw"]),
+                house.rings(),
+            )
+            .end(),
+        );
+        let out = house.run("recv r");
+        assert_quiet(&out);
+        assert_eq!(text(&out.stdout), "one\n\na b\nü\n--raw\n");
+    }
 }
 
 #[test]
 fn a_second_round_on_the_same_ring_does_not_end_at_once() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    assert_quiet(&house.run("send r first"));
-    assert_eq!(text(&house.run("recv r").stdout), "first\n");
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        assert_quiet(&house.run("send r first"));
+        assert_eq!(text(&house.run("recv r").stdout), "first\n");
 
-    let receiver = house.start("recv r");
-    until("the receiver", || house.info("r").receiver.presence == Presence::Present);
-    assert_quiet(&house.run("send r second"));
-    let out = receiver.end();
-    assert_quiet(&out);
-    assert_eq!(text(&out.stdout), "second\n");
+        let receiver = house.start("recv r");
+        until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+        assert_quiet(&house.run("send r second"));
+        let out = receiver.end();
+        assert_quiet(&out);
+        assert_eq!(text(&out.stdout), "second\n");
+    }
 }
 
 #[test]
 fn lines_come_out_as_they_went_in() {
-    let house = House::new();
-    assert_quiet(&house.run("create r --capacity 4KiB"));
-    let mut long = vec![b'x'; house.info("r").max_len as usize];
-    long.push(b'\n');
-    let mut many = Vec::new();
-    for n in 0..5000 {
-        many.extend(format!("line {n} {}\n", "-".repeat(n % 97)).bytes());
-    }
-    for input in [
-        b"".as_slice(),
-        b"\n",
-        b"\n\n\na\n\n",
-        b"a\r\nb\n",
-        b"\xff\xfe\0\n\0\n",
-        b" spaces \n\ttabs\t\n",
-        &long,
-        &many,
-    ] {
-        let stdin = File::open(house.file("stdin", input)).unwrap().into();
-        let sender = house.start_with("send r --lines", stdin);
-        let out = house.run("recv r --lines");
-        assert_quiet(&out);
-        assert_quiet(&sender.end());
-        assert!(out.stdout == input, "{:?} became {:?}", text(input), text(&out.stdout));
+    for ring in ["--capacity 4KiB", "--mpmc --slots 8 --max-message 2KiB"] {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let mut long = vec![b'x'; house.info("r").max_len as usize];
+        long.push(b'\n');
+        let mut many = Vec::new();
+        for n in 0..5000 {
+            many.extend(format!("line {n} {}\n", "-".repeat(n % 97)).bytes());
+        }
+        for input in [
+            b"".as_slice(),
+            b"\n",
+            b"\n\n\na\n\n",
+            b"a\r\nb\n",
+            b"\xff\xfe\0\n\0\n",
+            b" spaces \n\ttabs\t\n",
+            &long,
+            &many,
+        ] {
+            let stdin = File::open(house.file("stdin", input)).unwrap().into();
+            let sender = house.start_with("send r --lines", stdin);
+            let out = house.run("recv r --lines");
+            assert_quiet(&out);
+            assert_quiet(&sender.end());
+            assert!(out.stdout == input, "{:?} became {:?}", text(input), text(&out.stdout));
+        }
     }
 }
 
 #[test]
 fn a_last_line_without_a_newline_is_a_message_too() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    assert_quiet(&house.feed("send r", b"one\ntwo"));
-    assert_eq!(house.info("r").sender.messages, 2);
-    assert_eq!(text(&house.run("recv r").stdout), "one\ntwo\n");
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        assert_quiet(&house.feed("send r", b"one\ntwo"));
+        assert_eq!(house.info("r").sender.messages, 2);
+        assert_eq!(text(&house.run("recv r").stdout), "one\ntwo\n");
+    }
 }
 
 #[test]
 fn a_line_longer_than_the_ring_takes_is_an_error_and_never_split() {
-    let house = House::new();
-    assert_quiet(&house.run("create r --capacity 4KiB"));
-    let mut input = b"fine\n\n".to_vec();
-    input.extend(vec![b'x'; house.info("r").max_len as usize + 1]);
-    input.extend(b"\nafter\n");
-    let said = assert_fails(&house.feed("send r", &input), 1);
-    assert!(said.contains("line 3"), "{said}");
+    for ring in ["--capacity 4KiB", "--mpmc"] {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let mut input = b"fine\n\n".to_vec();
+        input.extend(vec![b'x'; house.info("r").max_len as usize + 1]);
+        input.extend(b"\nafter\n");
+        let said = assert_fails(&house.feed("send r", &input), 1);
+        assert!(said.contains("line 3"), "{said}");
 
-    // What stood before it came through, and the stream does not look whole.
-    let out = house.run("recv r");
-    assert_status(&out, 6);
-    assert_eq!(text(&out.stdout), "fine\n\n");
+        // What stood before it came through, and the stream does not look whole.
+        let out = house.run("recv r");
+        assert_status(&out, 6);
+        assert_eq!(text(&out.stdout), "fine\n\n");
+    }
 }
 
 #[test]
 fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
-    let house = House::new();
-    assert_quiet(&house.run("create r --capacity 4KiB"));
-    let endless = house.start_with("send r", File::open("/dev/zero").unwrap().into()).end();
-    assert_fails(&endless, 1);
-    assert_eq!(house.info("r").sender.messages, 0);
+    for ring in ["--capacity 4KiB", "--mpmc"] {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let endless = house.start_with("send r", File::open("/dev/zero").unwrap().into()).end();
+        assert_fails(&endless, 1);
+        assert_eq!(house.info("r").sender.messages, 0);
+    }
 }
 
 #[test]
 fn a_line_is_sent_while_the_next_is_not_yet_written() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    let mut receiver = house.start("recv r");
-    let mut lines = BufReader::new(receiver.child.stdout.take().unwrap()).lines();
-    let mut sender = house.start_with("send r", Stdio::piped());
-    let mut pipe = sender.child.stdin.take().unwrap();
-    for (piece, line) in [("one\n", "one"), ("two\nthr", "two"), ("ee\n\n", "three")] {
-        pipe.write_all(piece.as_bytes()).unwrap();
-        assert_eq!(lines.next().unwrap().unwrap(), line);
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let mut receiver = house.start("recv r");
+        let mut lines = BufReader::new(receiver.child.stdout.take().unwrap()).lines();
+        let mut sender = house.start_with("send r", Stdio::piped());
+        let mut pipe = sender.child.stdin.take().unwrap();
+        for (piece, line) in [("one\n", "one"), ("two\nthr", "two"), ("ee\n\n", "three")] {
+            pipe.write_all(piece.as_bytes()).unwrap();
+            assert_eq!(lines.next().unwrap().unwrap(), line);
+        }
+        pipe.write_all(b"end").unwrap();
+        drop(pipe);
+        assert_quiet(&sender.end());
+        assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), ["", "end"]);
+        assert_quiet(&receiver.end());
     }
-    pipe.write_all(b"end").unwrap();
-    drop(pipe);
-    assert_quiet(&sender.end());
-    assert_eq!(lines.map(Result::unwrap).collect::<Vec<_>>(), ["", "end"]);
-    assert_quiet(&receiver.end());
 }
 
 #[test]
@@ -370,10 +409,14 @@ fn raw_bytes_keep_every_bit_in_each_order_twice_on_one_ring() {
     let digest = crc32fast::hash(&payload);
     let path = house.file("payload", &payload);
 
-    for capacity in ["4KiB", "64MiB"] {
+    for (size, ring) in [
+        ("small", "--capacity 4KiB"),
+        ("large", "--capacity 64MiB"),
+        ("slots", "--mpmc --slots 64 --max-message 5KB"),
+    ] {
         for sender_first in [true, false] {
-            let name = format!("{capacity}-{sender_first}");
-            assert_quiet(&house.run(&format!("create {name} --capacity {capacity}")));
+            let name = format!("{size}-{sender_first}");
+            assert_quiet(&house.run(&format!("create {name} {ring}")));
             for round in 1..=2 {
                 let send = || {
                     let input = File::open(&path).unwrap().into();
@@ -406,38 +449,42 @@ fn raw_bytes_keep_every_bit_in_each_order_twice_on_one_ring() {
 
 #[test]
 fn a_full_ring_is_status_5_without_waiting_and_4_in_time() {
-    let house = House::new();
-    assert_quiet(&house.run("create r --capacity 4KiB"));
-    let input = "0123456789\n".repeat(1000);
-    let said = assert_fails(&house.feed("send r --no-wait", input.as_bytes()), 5);
-    assert!(said.contains("after"), "{said}");
-    assert_fails(&house.feed("send r --timeout 20ms", input.as_bytes()), 4);
-    assert_fails(&house.run(&format!("send r --timeout 20ms {}", "x".repeat(1500))), 4);
+    for ring in ["--capacity 4KiB", "--mpmc --slots 8 --max-message 2KiB"] {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let input = "0123456789\n".repeat(1000);
+        let said = assert_fails(&house.feed("send r --no-wait", input.as_bytes()), 5);
+        assert!(said.contains("after"), "{said}");
+        assert_fails(&house.feed("send r --timeout 20ms", input.as_bytes()), 4);
+        assert_fails(&house.run(&format!("send r --timeout 20ms {}", "x".repeat(1500))), 4);
+    }
 }
 
 #[test]
 fn an_empty_ring_is_status_5_without_waiting_and_4_in_time() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    assert_fails(&house.run("recv r --no-wait"), 5);
-    assert_fails(&house.run("recv r --timeout 20ms"), 4);
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        assert_fails(&house.run("recv r --no-wait"), 5);
+        assert_fails(&house.run("recv r --timeout 20ms"), 4);
 
-    let mut sender = house.start_with("send r", Stdio::piped());
-    let mut pipe = sender.child.stdin.take().unwrap();
-    pipe.write_all(b"one\ntwo\n").unwrap();
-    until("two messages", || house.info("r").sender.messages == 2);
-    let out = house.run("recv r --no-wait --count 3");
-    assert_status(&out, 5);
-    assert_eq!(text(&out.stdout), "one\ntwo\n");
-    assert_one_line(&out);
+        let mut sender = house.start_with("send r", Stdio::piped());
+        let mut pipe = sender.child.stdin.take().unwrap();
+        pipe.write_all(b"one\ntwo\n").unwrap();
+        until("two messages", || house.info("r").sender.messages == 2);
+        let out = house.run("recv r --no-wait --count 3");
+        assert_status(&out, 5);
+        assert_eq!(text(&out.stdout), "one\ntwo\n");
+        assert_one_line(&out);
 
-    drop(pipe);
-    assert_quiet(&sender.end());
-    assert_quiet(&house.run("send r three"));
-    let out = house.run("recv r --follow --timeout 20ms");
-    assert_status(&out, 4);
-    assert_eq!(text(&out.stdout), "three\n");
-    assert_one_line(&out);
+        drop(pipe);
+        assert_quiet(&sender.end());
+        assert_quiet(&house.run("send r three"));
+        let out = house.run("recv r --follow --timeout 20ms");
+        assert_status(&out, 4);
+        assert_eq!(text(&out.stdout), "three\n");
+        assert_one_line(&out);
+    }
 }
 
 #[test]
@@ -492,8 +539,52 @@ fn json_tells_what_create_was_asked_for() {
     assert_eq!(made["unlinked"], false);
     assert_eq!(made["sender"]["presence"], "never");
     assert_eq!(made["sender"]["pid"], Value::Null);
+    assert_eq!(made["sender"]["bytes"], 0);
+    assert_eq!(made["seats"], Value::Array(Vec::new()));
     assert_eq!(house.json("stat r --json"), made);
     assert_eq!(house.json("ls --json"), Value::Array(vec![made]));
+}
+
+#[test]
+fn json_tells_what_create_was_asked_for_of_a_ring_of_slots() {
+    let house = House::new();
+    let made = house
+        .json("create r --mpmc --slots 16 --max-message 1KiB --mode 660 --at-most-once --json");
+    assert_eq!(made["kind"], "mpmc");
+    assert_eq!(made["capacity"], 16);
+    assert_eq!(made["max_len"], 1024);
+    assert_eq!(made["mode"], "0660");
+    assert_eq!(made["keep_open"], false);
+    assert_eq!(made["delivery"], "at-most-once");
+    assert_eq!(made["sender"]["presence"], "never");
+    assert_eq!(made["sender"]["bytes"], Value::Null);
+    assert_eq!(made["seats"], Value::Array(Vec::new()));
+    assert_eq!(house.json("stat r --json"), made);
+
+    let made = house.json("create plain --mpmc --keep-open --json");
+    assert_eq!((made["capacity"].as_u64(), made["max_len"].as_u64()), (Some(1024), Some(256)));
+    assert_eq!(made["keep_open"], true);
+}
+
+#[test]
+fn a_ring_is_asked_for_in_the_words_of_its_kind() {
+    let house = House::new();
+    assert_quiet(&house.run("create bytes"));
+    assert_quiet(&house.run("create slots --mpmc"));
+    for (line, code, words) in [
+        ("create r --mpmc --capacity 4KiB", 2, ["--slots", "--max-message"]),
+        ("create r --slots 8", 2, ["--mpmc", "--capacity"]),
+        ("create r --max-message 64", 2, ["--mpmc", "--capacity"]),
+        ("create r --mpmc --slots 1000", 2, ["--slots", "1024"]),
+        ("create r --mpmc --max-message 2GiB", 2, ["--max-message", "2147483648"]),
+        ("send slots --mpmc word", 2, ["--mpmc", "add --create"]),
+        ("send bytes --create --mpmc word", 7, ["spsc", "mpmc was asked for"]),
+        ("recv slots --create --capacity 4KiB", 7, ["mpmc", "spsc was asked for"]),
+        ("recv slots --create --mpmc --slots 8", 1, ["1024", "8 was asked for"]),
+    ] {
+        let said = assert_fails(&house.run(line), code);
+        assert!(words.iter().all(|word| said.contains(word)), "{line}: {said}");
+    }
 }
 
 #[test]
@@ -592,6 +683,62 @@ fn either_side_makes_a_missing_ring_when_asked() {
 }
 
 #[test]
+fn either_side_makes_a_missing_ring_of_slots_when_asked() {
+    let house = House::new();
+    assert_quiet(&house.run("send a --create --mpmc --slots 4 --max-message 32 hello"));
+    let info = house.info("a");
+    assert_eq!((info.kind, info.capacity, info.max_len), (Kind::Mpmc, 4, 32));
+    // An existing ring wins, of whichever kind.
+    assert_quiet(&house.run("send a --create again"));
+    assert_eq!(text(&house.run("recv a --create --mpmc").stdout), "hello\nagain\n");
+
+    let receiver = house.start("recv b --create --mpmc");
+    until("the ring", || house.ring("b").exists());
+    assert_quiet(&house.run("send b hello"));
+    assert_eq!(text(&receiver.end().stdout), "hello\n");
+    assert_eq!(house.info("b").kind, Kind::Mpmc);
+}
+
+#[test]
+fn many_send_and_many_receive_and_each_line_goes_to_one_of_them() {
+    const SENDERS: usize = 3;
+    const LINES: usize = 3000;
+    let house = House::new();
+    assert_quiet(&house.run("create r --mpmc --slots 16"));
+    let input = |sender: usize| -> String {
+        (0..LINES).map(|n| format!("{sender} {n:05} {}\n", "-".repeat(n % 97))).collect()
+    };
+    let receivers = [(); 2].map(|()| house.start("recv r"));
+    until("the receivers", || house.info("r").receiver.arrivals == 2);
+    let senders: Vec<Run> = (0..SENDERS)
+        .map(|sender| {
+            let path = house.file(&format!("stdin-{sender}"), input(sender).as_bytes());
+            house.start_with("send r", File::open(path).unwrap().into())
+        })
+        .collect();
+
+    // Read while they run: a pipe holds less than this.
+    let outs = receivers.map(|receiver| thread::spawn(move || receiver.end()));
+    for sender in senders {
+        assert_quiet(&sender.end());
+    }
+    let mut all = Vec::new();
+    for out in outs {
+        let out = out.join().unwrap();
+        assert_quiet(&out);
+        let lines: Vec<String> = text(&out.stdout).lines().map(str::to_owned).collect();
+        for sender in 0..SENDERS {
+            let of = lines.iter().filter(|line| line.starts_with(&format!("{sender} ")));
+            assert!(of.is_sorted(), "what one sends stays in order at each");
+        }
+        all.extend(lines);
+    }
+    all.sort();
+    let sent: String = (0..SENDERS).map(input).collect();
+    assert!(all.iter().map(String::as_str).eq(sent.lines()));
+}
+
+#[test]
 fn a_path_is_a_ring_too() {
     let house = House::new();
     let path = house.dir.path().join("elsewhere");
@@ -605,36 +752,38 @@ fn a_path_is_a_ring_too() {
 
 #[test]
 fn a_reader_that_has_seen_enough_ends_the_receiver_in_silence() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    let mut receiver = house.start("recv r");
-    let mut sender = house.start_with("send r", Stdio::piped());
-    let mut pipe = sender.child.stdin.take().unwrap();
-    pipe.write_all(b"0\n").unwrap();
-    let mut reader = BufReader::new(receiver.child.stdout.take().unwrap());
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    assert_eq!(line, "0\n");
-    drop(reader);
-    // A process that another test is just starting may still have a copy of the
-    // reader's end for a moment, so the first line need not be the last.
-    let mut next = 1;
-    until("the receiver's end", || {
-        // The sender ends as soon as it sees the receiver gone.
-        let _ = writeln!(pipe, "{next}");
-        next += 1;
-        receiver.child.try_wait().unwrap().is_some()
-    });
-    assert_quiet(&receiver.end());
-    drop(pipe);
-    sender.end();
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let mut receiver = house.start("recv r");
+        let mut sender = house.start_with("send r", Stdio::piped());
+        let mut pipe = sender.child.stdin.take().unwrap();
+        pipe.write_all(b"0\n").unwrap();
+        let mut reader = BufReader::new(receiver.child.stdout.take().unwrap());
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert_eq!(line, "0\n");
+        drop(reader);
+        // A process that another test is just starting may still have a copy of the
+        // reader's end for a moment, so the first line need not be the last.
+        let mut next = 1;
+        until("the receiver's end", || {
+            // The sender ends as soon as it sees the receiver gone.
+            let _ = writeln!(pipe, "{next}");
+            next += 1;
+            receiver.child.try_wait().unwrap().is_some()
+        });
+        assert_quiet(&receiver.end());
+        drop(pipe);
+        sender.end();
 
-    // What was not written is still there.
-    let info = house.info("r");
-    let (written, sent) = (info.receiver.messages, info.sender.messages);
-    assert!(written < sent, "{written} of {sent}");
-    let rest: String = (written..sent).map(|n| format!("{n}\n")).collect();
-    assert_eq!(text(&house.run("recv r").stdout), rest);
+        // What was not written is still there.
+        let info = house.info("r");
+        let (written, sent) = (info.receiver.messages, info.sender.messages);
+        assert!(written < sent, "{written} of {sent}");
+        let rest: String = (written..sent).map(|n| format!("{n}\n")).collect();
+        assert_eq!(text(&house.run("recv r").stdout), rest);
+    }
 }
 
 #[test]
@@ -658,103 +807,288 @@ fn every_listing_is_quiet_on_a_broken_pipe() {
 
 #[test]
 fn output_that_cannot_be_written_is_an_error_and_loses_no_message() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    assert_quiet(&house.run("send r kept"));
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let status = house.command(["recv", "r"]).stdout(full).stderr(Stdio::null()).status().unwrap();
-    assert_eq!(status.code(), Some(1));
-    assert_eq!(text(&house.run("recv r").stdout), "kept\n");
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        assert_quiet(&house.run("send r kept"));
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let status =
+            house.command(["recv", "r"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(text(&house.run("recv r").stdout), "kept\n");
+    }
 }
 
 #[test]
 fn a_killed_sender_is_status_6_after_all_that_it_committed() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    let receiver = house.start("recv r");
-    let mut sender = house.start_with("send r", Stdio::piped());
-    let mut pipe = sender.child.stdin.take().unwrap();
-    pipe.write_all(b"one\ntwo\nthr").unwrap();
-    until("two messages", || house.info("r").sender.messages == 2);
-    sender.child.kill().unwrap();
-    let out = receiver.end();
-    assert_status(&out, 6);
-    assert_eq!(text(&out.stdout), "one\ntwo\n");
-    let said = assert_one_line(&out);
-    assert!(said.contains("died"), "{said}");
-    sender.end();
-    assert_eq!(house.json("stat r --json")["sender"]["presence"], "died");
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let receiver = house.start("recv r");
+        let mut sender = house.start_with("send r", Stdio::piped());
+        let mut pipe = sender.child.stdin.take().unwrap();
+        pipe.write_all(b"one\ntwo\nthr").unwrap();
+        until("two messages", || house.info("r").sender.messages == 2);
+        sender.child.kill().unwrap();
+        let out = receiver.end();
+        assert_status(&out, 6);
+        assert_eq!(text(&out.stdout), "one\ntwo\n");
+        let said = assert_one_line(&out);
+        assert!(said.contains("died"), "{said}");
+        sender.end();
+        assert_eq!(house.json("stat r --json")["sender"]["presence"], "died");
+    }
 }
 
 #[test]
 fn a_killed_receiver_loses_no_message() {
-    let house = House::new();
-    assert_quiet(&house.run("create r --capacity 1MiB"));
-    // More than a pipe holds, so that the receiver hangs in its write.
-    let line = "x".repeat(300_000);
-    assert_quiet(&house.feed("send r", line.as_bytes()));
-    let mut receiver = house.start("recv r");
-    let mut some = [0; 1000];
-    receiver.child.stdout.as_mut().unwrap().read_exact(&mut some).unwrap();
-    receiver.child.kill().unwrap();
-    receiver.end();
+    for ring in ["--capacity 1MiB", "--mpmc --slots 8 --max-message 512KiB"] {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        // More than a pipe holds, so that the receiver hangs in its write.
+        let line = "x".repeat(300_000);
+        assert_quiet(&house.feed("send r", line.as_bytes()));
+        let mut receiver = house.start("recv r");
+        let mut some = [0; 1000];
+        receiver.child.stdout.as_mut().unwrap().read_exact(&mut some).unwrap();
+        receiver.child.kill().unwrap();
+        receiver.end();
 
-    let out = house.run("recv r");
-    assert_quiet(&out);
-    assert_eq!(text(&out.stdout).trim_end(), line);
-    assert_eq!(house.info("r").redelivered, 1);
+        let out = house.run("recv r");
+        assert_quiet(&out);
+        assert_eq!(text(&out.stdout).trim_end(), line);
+        assert_eq!(house.info("r").redelivered, 1);
+    }
 }
 
 #[test]
 fn a_killed_receiver_is_status_6_for_its_sender() {
-    let house = House::new();
-    assert_quiet(&house.run("create r --capacity 4KiB"));
-    let mut receiver = house.start("recv r");
-    let mut sender = house.start_with("send r", Stdio::piped());
-    let mut pipe = sender.child.stdin.take().unwrap();
-    pipe.write_all(b"hello\n").unwrap();
-    until("a message taken", || house.info("r").receiver.messages == 1);
-    receiver.child.kill().unwrap();
-    receiver.child.wait().unwrap();
-    // It ends before all of this is taken.
-    let _ = pipe.write_all(&b"0123456789\n".repeat(100_000));
-    drop(pipe);
-    let out = sender.end();
-    let said = assert_fails(&out, 6);
-    assert!(said.contains("died"), "{said}");
+    for ring in ["--capacity 4KiB", "--mpmc --slots 8"] {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let mut receiver = house.start("recv r");
+        let mut sender = house.start_with("send r", Stdio::piped());
+        let mut pipe = sender.child.stdin.take().unwrap();
+        pipe.write_all(b"hello\n").unwrap();
+        until("a message taken", || house.info("r").receiver.messages == 1);
+        receiver.child.kill().unwrap();
+        receiver.child.wait().unwrap();
+        // It ends before all of this is taken.
+        let _ = pipe.write_all(&b"0123456789\n".repeat(100_000));
+        drop(pipe);
+        let out = sender.end();
+        let said = assert_fails(&out, 6);
+        assert!(said.contains("died"), "{said}");
+    }
 }
 
 #[test]
 fn a_receiver_asked_to_stop_leaves_in_order() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        let receiver = house.start("recv r --follow");
-        until("the receiver", || house.info("r").receiver.presence == Presence::Present);
-        // It reads, so it listens to signals already.
-        let before = house.info("r").receiver.messages;
-        assert_quiet(&house.run("send r word"));
-        until("the word", || house.info("r").receiver.messages == before + 1);
-        receiver.signal(signal);
-        let out = receiver.end();
-        assert_status(&out, code);
-        assert_eq!(text(&out.stdout), "word\n");
-        assert_eq!(house.info("r").receiver.presence, Presence::Left);
-        assert_eq!(house.info("r").receiver.deaths, 0);
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        for (signal, code) in [("TERM", 143), ("INT", 130)] {
+            let receiver = house.start("recv r --follow");
+            until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+            // It reads, so it listens to signals already.
+            let before = house.info("r").receiver.messages;
+            assert_quiet(&house.run("send r word"));
+            until("the word", || house.info("r").receiver.messages == before + 1);
+            receiver.signal(signal);
+            let out = receiver.end();
+            assert_status(&out, code);
+            assert_eq!(text(&out.stdout), "word\n");
+            assert_eq!(house.info("r").receiver.presence, Presence::Left);
+            assert_eq!(house.info("r").receiver.deaths, 0);
+        }
     }
 }
 
 #[test]
 fn a_receiver_that_follows_outlives_its_senders() {
-    let house = House::new();
-    assert_quiet(&house.run("create r"));
-    let receiver = house.start("recv r --follow --count 3");
-    for word in ["one", "two", "three"] {
-        assert_quiet(&house.run(&format!("send r {word}")));
+    for ring in EITHER {
+        let house = House::new();
+        assert_quiet(&house.run(&format!("create r {ring}")));
+        let receiver = house.start("recv r --follow --count 3");
+        for word in ["one", "two", "three"] {
+            assert_quiet(&house.run(&format!("send r {word}")));
+        }
+        let out = receiver.end();
+        assert_quiet(&out);
+        assert_eq!(text(&out.stdout), "one\ntwo\nthree\n");
     }
-    let out = receiver.end();
-    assert_quiet(&out);
-    assert_eq!(text(&out.stdout), "one\ntwo\nthree\n");
+}
+
+/// The ring that [`other_process`] is to send to.
+const CLAIM: &str = "QUOIT_TEST_CLAIM";
+
+/// Not a test, but the other process of some: a sender that claims a slot, and
+/// waits in the middle of its message until it is ended.
+#[test]
+fn other_process() {
+    let Ok(ring) = std::env::var(CLAIM) else { return };
+    let mut sender = quoit::mpmc::Sender::open(&ring).unwrap();
+    let _claim = sender.reserve(1).unwrap();
+    // Or until the test is gone.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// A sender in the middle of a message.
+fn claimant(house: &House, name: &str) -> Run {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "other_process", "--nocapture", "--test-threads=1"]);
+    command.env(CLAIM, house.ring(name)).stdin(Stdio::piped());
+    let claimant = Run::new(&mut command, house.rings());
+    until("the claim", || house.seat(name, &claimant).is_some_and(|seat| seat.writing == 1));
+    claimant
+}
+
+/// A receiver that has a message in hand: longer than its pipe, which nobody reads.
+fn holder(house: &House, name: &str) -> Run {
+    let sender = house.feed(&format!("send {name}"), &[b'x'; 300_000]);
+    assert_quiet(&sender);
+    let holder = house.start(&format!("recv {name}"));
+    until("the message in hand", || {
+        house.seat(name, &holder).is_some_and(|seat| seat.reading == 1)
+    });
+    holder
+}
+
+/// A ring of few slots for messages longer than a pipe holds.
+const LONG: &str = "create r --mpmc --slots 4 --max-message 512KiB";
+
+fn kill(run: Run) {
+    run.signal("KILL");
+    run.end();
+}
+
+#[test]
+fn whoever_is_stopped_in_the_way_is_named_when_time_is_up() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --mpmc --slots 2"));
+    let sender = claimant(&house, "r");
+    sender.signal("STOP");
+    assert_quiet(&house.run("send r behind"));
+    let seat = house.seat("r", &sender).unwrap().seat;
+    let named = |said: &str, role: &str, process: u32| {
+        said.contains(&format!("{role} in seat {seat}")) && said.contains(&process.to_string())
+    };
+    let said = assert_fails(&house.run("recv r --timeout 20ms"), 4);
+    assert!(named(&said, "sender", sender.child.id()), "{said}");
+    let said = assert_fails(&house.run("send r --timeout 20ms more"), 4);
+    assert!(named(&said, "sender", sender.child.id()), "{said}");
+
+    // Dead, it is in nobody's way.
+    kill(sender);
+    assert_eq!(text(&house.run("recv r --count 1").stdout), "behind\n");
+}
+
+#[test]
+fn stat_shows_the_living_the_stopped_and_the_dead_of_a_ring_of_slots() {
+    let house = House::new();
+    assert_quiet(&house.run(LONG));
+    let dead = holder(&house, "r");
+    let alive = claimant(&house, "r");
+    let stopped = claimant(&house, "r");
+    stopped.signal("STOP");
+    until("the stop", || house.seat("r", &stopped).is_some_and(|seat| seat.stopped));
+    let pids = [&dead, &alive, &stopped].map(|run| run.child.id());
+    kill(dead);
+
+    let page = text(&house.run("stat r").stdout);
+    let rows: Vec<String> = page.lines().map(in_words).collect();
+    for (pid, row) in pids.iter().zip([
+        "receiver dead, 1 message in hand",
+        "sender alive, in a claim",
+        "sender stopped, in a claim",
+    ]) {
+        let row = format!(" {row} {pid} ");
+        assert!(rows.iter().any(|line| line.contains(&row)), "{row}: {page}");
+    }
+    for words in ["4 slots", "512.0 KiB", "senders    2 present", "receivers  1 dead"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let list = text(&house.run("ls").stdout);
+    let ring = list.lines().find(|line| line.starts_with("r ")).unwrap();
+    for words in ["mpmc", "4 slots", "3 slots", "2 present", "1 dead"] {
+        assert!(ring.contains(words), "{list}");
+    }
+
+    let stat = house.json("stat r --json");
+    for (pid, role, presence, stopped, claims) in [
+        (pids[0], "receiver", "died", false, (0, 1)),
+        (pids[1], "sender", "present", false, (1, 0)),
+        (pids[2], "sender", "present", true, (1, 0)),
+    ] {
+        let mut seats = stat["seats"].as_array().unwrap().iter();
+        let seat = seats.find(|seat| seat["pid"] == pid).unwrap();
+        assert_eq!(seat["role"], role);
+        assert_eq!(seat["presence"], presence);
+        assert_eq!(seat["stopped"], stopped);
+        assert_eq!(
+            (seat["writing"].as_u64(), seat["reading"].as_u64()),
+            (Some(claims.0), Some(claims.1))
+        );
+    }
+    kill(alive);
+    kill(stopped);
+}
+
+#[test]
+fn stat_sums_the_seats_that_are_free_unless_all_are_asked_for() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --mpmc"));
+    // All at once, so that they are three seats. The one in the way dies.
+    let receiver = house.start("recv r --count 2");
+    until("the receiver", || house.info("r").receiver.arrivals == 1);
+    let claimant = claimant(&house, "r");
+    assert_quiet(&house.run("send r one two"));
+    kill(claimant);
+    assert_quiet(&receiver.end());
+    let rows = |line: &str| -> Vec<String> {
+        let page = text(&house.run(line).stdout);
+        let table = page.lines().skip_while(|line| !line.starts_with("SEAT")).skip(1);
+        table.map(in_words).collect()
+    };
+    let sum = rows("stat r");
+    assert_eq!(sum.len(), 1, "{sum:?}");
+    assert!(sum[0].starts_with("3 free - 2 left, 1 died - 2 2 0 1 0 0 "), "{sum:?}");
+    let all = rows("stat r --all");
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all[0].starts_with("0 - left ") && all[0].contains(" 0 2 0 1 0 0 "), "{all:?}");
+    assert!(all[1].starts_with("1 - died ") && all[1].contains(" 0 0 0 0 0 0 "), "{all:?}");
+    assert!(all[2].starts_with("2 - left ") && all[2].contains(" 2 0 0 0 0 0 "), "{all:?}");
+}
+
+#[test]
+fn stat_watches_a_ring_of_slots_too() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --mpmc"));
+    let mut watch = house.start("stat r --watch 5ms");
+    let mut lines = BufReader::new(watch.child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(in_words(&lines.next().unwrap()), "USED SENT/s RECEIVED/s SENDERS RECEIVERS");
+    assert_eq!(in_words(&lines.next().unwrap()), "0 slots 0 0 never never");
+    assert_quiet(&house.run("send r word"));
+    until("the word", || in_words(&lines.next().unwrap()) == "1 slot 0 0 left never");
+    assert_quiet(&house.run("rm r"));
+    let _ = lines.by_ref().count();
+    assert_fails(&watch.end(), 3);
+}
+
+#[test]
+fn all_who_use_a_ring_of_slots_keep_it_from_being_removed() {
+    let house = House::new();
+    assert_quiet(&house.run("create r --mpmc"));
+    let receivers = [(); 2].map(|()| house.start("recv r"));
+    until("the receivers", || house.info("r").receiver.arrivals == 2);
+    let sender = claimant(&house, "r");
+    let said = assert_fails(&house.run("rm r"), 1);
+    let pid = sender.child.id();
+    let who = format!("in use by its sender (process {pid}) and its 2 receivers");
+    assert!(said.contains(&who), "{said}");
+    assert_quiet(&house.run("rm r --force"));
+    kill(sender);
+    receivers.into_iter().for_each(kill);
 }
 
 #[test]
@@ -823,7 +1157,11 @@ fn completions_and_manual_pages_are_printed() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let out = house.run(&format!("completions {shell}"));
         assert_quiet(&out);
-        assert!(text(&out.stdout).contains("quoit"));
+        for word in ["quoit", "--max-message"] {
+            // Some shells' completions have the options without their dashes.
+            let word = word.trim_start_matches('-');
+            assert!(text(&out.stdout).contains(word), "{shell}: {word}");
+        }
     }
     let out = house.run("man");
     assert_quiet(&out);

@@ -1,19 +1,23 @@
 //! `quoit create`: a ring with nobody at it yet.
 
-use quoit::{Delivery, Options};
+use quoit::{Delivery, Kind};
 
+use crate::commands::Shape;
 use crate::exit::End;
 use crate::{args, picture};
 
 /// Make a ring
+///
+/// Without --mpmc it is for one sender and one receiver and holds bytes. With
+/// --mpmc it is for many of both, each message goes to one of the receivers, and
+/// it holds --slots messages of up to --max-message bytes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A plain name, or a path (with a slash)
     name: String,
 
-    /// Room for messages: a power of two from 4KiB
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = args::size)]
-    capacity: usize,
+    #[command(flatten)]
+    shape: Shape,
 
     /// Permissions of the file, in octal
     #[arg(long, default_value = "600", value_parser = args::mode)]
@@ -33,12 +37,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
-    let mut options =
-        Options::new().capacity(args.capacity).mode(args.mode).keep_open(args.keep_open);
+    let kind = args.shape.kind()?;
+    let mut options = args.shape.options().mode(args.mode).keep_open(args.keep_open);
     if args.at_most_once {
         options = options.delivery(Delivery::AtMostOnce);
     }
-    quoit::spsc::create(&args.name, &options)?;
+    let make = match kind {
+        Some(Kind::Mpmc) => quoit::mpmc::create,
+        _ => quoit::spsc::create,
+    };
+    make(&args.name, &options).map_err(|error| args.shape.in_our_words(error))?;
     if args.json {
         picture::print_json(&picture::Ring::from(&quoit::inspect(&args.name)?))?;
     }

@@ -9,13 +9,13 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use quoit::Presence;
-use quoit::spsc::{Message, Receiver};
+use quoit::{Holder, Presence, RecvTimeoutError};
 
-use crate::args;
 use crate::commands::Making;
+use crate::ends::{Message, Receiver};
 use crate::exit::{self, End};
 use crate::signals::{SLICE, Signals};
+use crate::{args, picture};
 
 /// Receive messages, onto standard output
 ///
@@ -23,6 +23,11 @@ use crate::signals::{SLICE, Signals};
 /// status 6 if the sender died, because then nobody knows whether it had more
 /// to say. A message leaves the ring only after it was written: a receiver that
 /// is killed loses none.
+///
+/// A ring made with --mpmc takes many receivers, and each message goes to one of
+/// them. It ends when all of its senders have left and no other receiver has a
+/// message in hand, with status 6 if one of the senders died. A raw stream comes
+/// out as it went in only with one sender and one receiver.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A plain name, or a path (with a slash)
@@ -84,21 +89,28 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
                     format!("ring {:?} is empty{}", tap.receiver.name().as_str(), tap.so_far()),
                 ));
             }
-            Next::TimedOut => {
+            Next::TimedOut(holder) => {
+                let why = holder.map_or(String::new(), |holder| {
+                    format!(": it waits for the {holder}, which is alive, perhaps stopped")
+                });
                 return Err(exit::failure(
                     exit::TIMED_OUT,
                     format!(
-                        "no message came on ring {:?} in time{}",
+                        "no message came on ring {:?} in time{}{why}",
                         tap.receiver.name().as_str(),
                         tap.so_far()
                     ),
                 ));
             }
-            Next::End if tap.receiver.stats().end == Some(Presence::Died) => {
+            Next::End if tap.receiver.end() == Some(Presence::Died) => {
+                let died = match tap.receiver {
+                    Receiver::Bytes(_) => "has lost its sender, which died",
+                    Receiver::Slots(_) => "has no sender any more, and one of them died",
+                };
                 return Err(exit::failure(
                     exit::PEER_DIED,
                     format!(
-                        "ring {:?} has lost its sender, which died: the stream may be cut{}",
+                        "ring {:?} {died}: the stream may be cut{}",
                         tap.receiver.name().as_str(),
                         tap.so_far()
                     ),
@@ -113,7 +125,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
 enum Next {
     Written,
     Empty,
-    TimedOut,
+    /// And who, on a ring of slots, has the next one and does not let go.
+    TimedOut(Option<Holder>),
     Signal,
     End,
 }
@@ -195,7 +208,11 @@ impl Tap {
                 return Ok(Next::Signal);
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Ok(Next::TimedOut);
+                let holder = match error {
+                    RecvTimeoutError::Timeout { holder, .. } => holder,
+                    _ => None,
+                };
+                return Ok(Next::TimedOut(holder));
             }
         }
     }
@@ -203,7 +220,7 @@ impl Tap {
     fn so_far(&self) -> String {
         match self.out.written {
             0 => String::new(),
-            n => format!(" (after {n} messages)"),
+            n => format!(" (after {})", picture::count(n, "message")),
         }
     }
 }

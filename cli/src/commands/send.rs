@@ -12,11 +12,11 @@ use std::time::Duration;
 use anyhow::Context;
 use memchr::{memchr_iter, memrchr};
 use quoit::Presence;
-use quoit::spsc::Sender;
 
-use crate::args;
 use crate::commands::Making;
+use crate::ends::Sender;
 use crate::exit::{self, End};
+use crate::{args, picture};
 
 /// Send messages: the arguments, or standard input
 ///
@@ -27,6 +27,10 @@ use crate::exit::{self, End};
 ///
 /// If standard input cannot be sent to its end, the sender counts as dead, so
 /// that `quoit recv` does not take the cut stream for a whole one.
+///
+/// A ring made with --mpmc takes many senders, whose messages mingle; each of
+/// them arrives whole. The pieces of --raw mingle too: only with one sender and
+/// one receiver does a raw stream come out as it went in.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A plain name, or a path (with a slash)
@@ -133,16 +137,20 @@ impl Sink {
 
     /// Says how far it came, and tells a death from a farewell.
     fn explain(&self, error: anyhow::Error, gone: bool) -> anyhow::Error {
-        let error = match gone.then(|| self.sender.stats().end.unwrap_or_default()) {
+        let error = match gone.then(|| self.sender.end().unwrap_or_default()) {
             Some(Presence::Died) => {
-                exit::failure(exit::PEER_DIED, self.about("has lost its receiver, which died"))
+                let died = match self.sender {
+                    Sender::Bytes(_) => "has lost its receiver, which died",
+                    Sender::Slots(_) => "has no receiver any more, and one of them died",
+                };
+                exit::failure(exit::PEER_DIED, self.about(died))
             }
             Some(_) => exit::failure(exit::FAILED, self.about("has no receiver any more")),
             None => error,
         };
         match self.sent {
             0 => error,
-            sent => error.context(format!("after {sent} messages")),
+            sent => error.context(format!("after {}", picture::count(sent, "message"))),
         }
     }
 }
@@ -184,9 +192,13 @@ fn lines(sink: &mut Sink) -> anyhow::Result<()> {
                 exit::FAILED,
                 format!(
                     "line {} of standard input is longer than {longest} bytes, which is all \
-                     that ring {:?} takes in a message: use a ring of a larger capacity, or --raw",
+                     that ring {:?} takes in a message: use a ring made with a larger {}, or --raw",
                     sink.sent + 1,
-                    sink.sender.name().as_str()
+                    sink.sender.name().as_str(),
+                    match sink.sender {
+                        Sender::Bytes(_) => "--capacity",
+                        Sender::Slots(_) => "--max-message",
+                    }
                 ),
             ));
         }
@@ -200,8 +212,7 @@ fn lines(sink: &mut Sink) -> anyhow::Result<()> {
 
 /// Bytes, in messages of which several fit into the ring.
 fn raw(sink: &mut Sink) -> anyhow::Result<()> {
-    let piece = (sink.sender.capacity() / 4).saturating_sub(64);
-    let piece = piece.min(READ / 2).clamp(1, sink.sender.max_len().max(1));
+    let piece = sink.sender.piece().clamp(1, READ / 2);
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ];
     loop {
