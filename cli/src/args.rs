@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Stat(commands::stat::Args),
     Send(commands::send::Args),
     Recv(commands::recv::Args),
+    Recover(commands::recover::Args),
     Rm(commands::rm::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Stat(args) => commands::stat::run(&args),
         Command::Send(args) => commands::send::run(&args),
         Command::Recv(args) => commands::recv::run(&args),
+        Command::Recover(args) => commands::recover::run(&args),
         Command::Rm(args) => commands::rm::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
         Command::Man(args) => commands::man::run(&args),

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use quoit::{Info, Kind, Presence, Seated};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// When a process is taken for hung, and the test fails.
 const HUNG: Duration = Duration::from_secs(60);
@@ -208,7 +208,13 @@ fn a_missing_ring_is_status_3_and_the_error_says_how_to_make_one() {
         assert!(said.contains("quoit create nowhere"), "{said}");
         assert!(said.contains("--create"), "{said}");
     }
-    for line in ["stat nowhere", "stat nowhere --json", "rm nowhere", "rm nowhere --force"] {
+    for line in [
+        "stat nowhere",
+        "stat nowhere --json",
+        "recover nowhere",
+        "rm nowhere",
+        "rm nowhere --force",
+    ] {
         let said = assert_fails(&house.run(line), 3);
         assert!(said.contains("nowhere"), "{said}");
     }
@@ -251,6 +257,8 @@ fn wrong_words_sizes_counts_and_names_are_status_2() {
         "stat r --watch 0s",
         "demo --count 0",
         "demo --count 1 --seconds 1",
+        "recover",
+        "recover .hidden",
         "completions cmd",
         "man juggle",
     ] {
@@ -498,7 +506,7 @@ fn what_is_no_ring_is_status_7() {
     for name in ["garbage", "zeros", "empty", "cut"] {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(house.ring(name), private).unwrap();
-        for command in ["stat", "recv", "send", "rm"] {
+        for command in ["stat", "recv", "send", "recover", "rm"] {
             let said = assert_fails(&house.run(&format!("{command} {name}")), 7);
             assert!(said.contains(name), "{said}");
         }
@@ -963,6 +971,48 @@ fn kill(run: Run) {
 }
 
 #[test]
+fn what_the_dead_left_is_given_back_and_counted() {
+    let house = House::new();
+    assert_quiet(&house.run(LONG));
+    let holder = holder(&house, "r");
+    let claimant = claimant(&house, "r");
+    assert_eq!(text(&house.run("recover r").stdout), "nobody died\n");
+    kill(holder);
+    kill(claimant);
+
+    let out = house.run("recover r");
+    assert_quiet(&out);
+    let said = "2 seats of the dead: 1 claim skipped, 1 message put back, 0 lost\n";
+    assert_eq!(text(&out.stdout), said);
+    let none = json!({ "seats": 0, "skipped": 0, "redelivered": 0, "lost": 0 });
+    assert_eq!(house.json("recover r --json"), none);
+    // What was put back is there again.
+    let out = house.run("recv r --count 1");
+    assert_quiet(&out);
+    assert_eq!(out.stdout.len(), 300_001);
+    assert_eq!(house.info("r").redelivered, 1);
+}
+
+#[test]
+fn what_a_dead_receiver_had_in_hand_is_lost_where_that_was_asked_for() {
+    let house = House::new();
+    assert_quiet(&house.run(&format!("{LONG} --at-most-once")));
+    kill(holder(&house, "r"));
+    let done = json!({ "seats": 1, "skipped": 0, "redelivered": 0, "lost": 1 });
+    assert_eq!(house.json("recover r --json"), done);
+    assert_eq!(text(&house.run("recv r").stdout), "");
+    assert_eq!(house.info("r").lost, 1);
+}
+
+#[test]
+fn a_ring_of_bytes_is_repaired_by_whoever_comes_next_and_recover_says_so() {
+    let house = House::new();
+    assert_quiet(&house.run("create r"));
+    let said = assert_fails(&house.run("recover r"), 7);
+    assert!(said.contains("spsc") && said.contains("on arrival"), "{said}");
+}
+
+#[test]
 fn whoever_is_stopped_in_the_way_is_named_when_time_is_up() {
     let house = House::new();
     assert_quiet(&house.run("create r --mpmc --slots 2"));
@@ -1157,7 +1207,7 @@ fn completions_and_manual_pages_are_printed() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let out = house.run(&format!("completions {shell}"));
         assert_quiet(&out);
-        for word in ["quoit", "--max-message"] {
+        for word in ["quoit", "recover", "--max-message"] {
             // Some shells' completions have the options without their dashes.
             let word = word.trim_start_matches('-');
             assert!(text(&out.stdout).contains(word), "{shell}: {word}");
@@ -1166,9 +1216,12 @@ fn completions_and_manual_pages_are_printed() {
     let out = house.run("man");
     assert_quiet(&out);
     assert!(text(&out.stdout).contains(".TH quoit 1"), "{}", text(&out.stdout));
+    assert!(text(&out.stdout).contains("quoit\\-recover(1)"), "{}", text(&out.stdout));
     let out = house.run("man send");
     assert_quiet(&out);
     assert!(text(&out.stdout).contains(".TH quoit-send 1"), "{}", text(&out.stdout));
+    let page = text(&house.run("man recover").stdout);
+    assert!(page.contains(".TH quoit-recover 1"), "{page}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod demo;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod recover;
 pub(crate) mod recv;
 pub(crate) mod rm;
 pub(crate) mod send;
