@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Demo(commands::demo::Args),
     #[command(hide = true)]
     DemoPeer(commands::demo::PeerArgs),
+    #[command(hide = true)]
+    DemoWorker(commands::demo::WorkerArgs),
     Create(commands::create::Args),
     Ls(commands::ls::Args),
     Stat(commands::stat::Args),

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Demo(args) => commands::demo::run(&args),
         Command::DemoPeer(args) => commands::demo::peer(&args),
+        Command::DemoWorker(args) => commands::demo::worker(&args),
         Command::Create(args) => commands::create::run(&args),
         Command::Ls(args) => commands::ls::run(&args),
         Command::Stat(args) => commands::stat::run(&args),

@@ -257,6 +257,8 @@ fn wrong_words_sizes_counts_and_names_are_status_2() {
         "stat r --watch 0s",
         "demo --count 0",
         "demo --count 1 --seconds 1",
+        "demo --count 1 --mpmc",
+        "demo --size 7 --mpmc",
         "recover",
         "recover .hidden",
         "completions cmd",
@@ -279,7 +281,9 @@ fn help_and_version_go_to_standard_output() {
         assert!(text(&out.stdout).contains("quoit") || line.contains(' '));
     }
     assert!(text(&house.run("--help").stdout).contains("Exit status:"));
-    assert!(!text(&house.run("--help").stdout).contains("demo-peer"));
+    for hidden in ["demo-peer", "demo-worker"] {
+        assert!(!text(&house.run("--help").stdout).contains(hidden));
+    }
 }
 
 #[test]
@@ -1158,28 +1162,54 @@ fn a_demo_reports_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_demo_that_is_asked_to_stop_leaves_nothing_behind() {
+fn a_demo_of_many_accounts_for_every_message_and_leaves_nothing_behind() {
     let house = House::new();
-    let demo = house.start("demo --seconds 3600");
-    until("the other process", || peer_of(demo.child.id()).is_some());
-    demo.signal("TERM");
-    assert_fails_silently(&demo.end(), 143);
+    let report = house.json("demo --mpmc --seconds 1 --size 100 --json");
+    assert!(report["sent"].as_u64().unwrap() > 0);
+    assert_eq!(report["received"], report["sent"]);
+    assert_eq!(report["lost"], 0);
+    assert!(report["redelivered"].as_u64() >= report["reported_twice"].as_u64());
+    let processes = &report["processes"];
+    assert!(processes["receivers"].as_array().unwrap().contains(&processes["killed"]));
+    assert!(!processes["receivers"].as_array().unwrap().contains(&processes["replacement"]));
+    assert!(house.is_empty());
+
+    let out = house.run("demo --mpmc --seconds 1 --size 8");
+    assert_quiet(&out);
+    let page = text(&out.stdout);
+    for words in ["2 senders and 2 receivers", "SIGKILL", "redelivered", "0 lost"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
     assert!(house.is_empty());
 }
 
 #[test]
+fn a_demo_that_is_asked_to_stop_leaves_nothing_behind() {
+    for demo in ["demo --seconds 3600", "demo --mpmc --seconds 3600"] {
+        let house = House::new();
+        let demo = house.start(demo);
+        until("the other process", || peer_of(demo.child.id()).is_some());
+        demo.signal("TERM");
+        assert_fails_silently(&demo.end(), 143);
+        assert!(house.is_empty());
+    }
+}
+
+#[test]
 fn a_demo_whose_peer_dies_says_so_and_leaves_nothing_behind() {
-    let house = House::new();
-    let demo = house.start("demo --seconds 3600");
-    let mut peer = None;
-    until("the other process", || {
-        peer = peer_of(demo.child.id());
-        peer.is_some()
-    });
-    signal(peer.unwrap(), "KILL");
-    let said = assert_fails(&demo.end(), 6);
-    assert!(said.contains("died"), "{said}");
-    assert!(house.is_empty());
+    for demo in ["demo --seconds 3600", "demo --mpmc --seconds 3600"] {
+        let house = House::new();
+        let demo = house.start(demo);
+        let mut peer = None;
+        until("the other process", || {
+            peer = peer_of(demo.child.id());
+            peer.is_some()
+        });
+        signal(peer.unwrap(), "KILL");
+        let said = assert_fails(&demo.end(), 6);
+        assert!(said.contains("died"), "{said}");
+        assert!(house.is_empty());
+    }
 }
 
 fn assert_fails_silently(out: &Output, code: i32) {
@@ -1196,7 +1226,8 @@ fn peer_of(parent: u32) -> Option<u32> {
         // pid (name) state ppid: the name may hold anything, so from its end.
         let ppid: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         let words = fs::read(entry.path().join("cmdline")).ok()?;
-        let is_peer = ppid == parent && text(&words).contains("demo-peer");
+        let is_peer = ppid == parent
+            && ["demo-peer", "demo-worker"].iter().any(|word| text(&words).contains(word));
         is_peer.then_some(pid)
     })
 }

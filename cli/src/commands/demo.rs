@@ -1,10 +1,13 @@
-//! `quoit demo`: two processes, two rings, and what they manage.
+//! `quoit demo`: two processes, two rings, and what they manage; or several
+//! processes at one ring (`crew`).
 //!
 //! The parent makes a ring for each direction and starts itself again as the
 //! peer. First it streams messages of many sizes and asks the peer for the
 //! checksum of what arrived; then it measures round trips. Nothing is left
 //! behind, however it ends: the rings lose their names as soon as both are at
 //! them.
+
+mod crew;
 
 use std::io::IsTerminal;
 use std::process::{Child, Command, Stdio};
@@ -23,16 +26,32 @@ use crate::exit::{self, End};
 use crate::signals::{SLICE, Signals};
 use crate::{args, picture};
 
+pub(crate) use crew::{WorkerArgs, worker};
+
 /// Show what a ring does: two processes, a stream and round trips
+///
+/// With --mpmc: two senders and two receivers at one ring for two seconds. One
+/// of the receivers is killed in the middle, another takes its place, and every
+/// message is accounted for.
 ///
 /// With --json, an object: `size`; `processes` with the pids `parent` and
 /// `peer`; `stream` with `messages`, `bytes`, `seconds`, `messages_per_second`,
 /// `bytes_per_second`, `crc32` and `checksum` (ok: a run where it is not fails);
 /// `round_trip` with `count` and in nanoseconds `min`, `p50`, `p90`, `p99`,
-/// `p99_9` and `max`.
+/// `p99_9` and `max`. With --mpmc: `size`, `slots`, `seconds`; `processes` with
+/// the pids `parent`, `senders`, `receivers`, `killed` (one of them) and
+/// `replacement`; `sent`, `messages_per_second`, `bytes_per_second`, `received`
+/// (different messages), `redelivered` (of those, how many were in the killed
+/// one's hands), `reported_twice` (of those, how many it had reported before)
+/// and `lost` (0: a run where it is not fails).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Several senders and receivers at one ring, and one of them is killed
+    #[arg(long, conflicts_with = "count")]
+    mpmc: bool,
+
     /// Bytes of a round trip's message; those of the stream vary around it
+    /// (with --mpmc, bytes of every message)
     #[arg(long, value_name = "SIZE", default_value = "64", value_parser = args::size)]
     size: usize,
 
@@ -40,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// Spend so much time, half of it on each part
+    /// Spend so much time, half of it on each part (with --mpmc, half before the kill)
     #[arg(long, value_name = "N", conflicts_with = "count", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
 
@@ -110,20 +129,23 @@ struct RoundTrip {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
+    if args.mpmc {
+        return crew::run(args);
+    }
     let signals = Signals::listen().context("listening for signals")?;
     let (stream_plan, trips_plan) = plans(args);
 
     let options = Options::new().capacity(CAPACITY.max((args.size * 8).next_power_of_two()));
-    let mut names = Names::new();
-    let sender = Sender::create(&names.there, &options)?;
-    let receiver = Receiver::create(&names.back, &options)?;
-    let peer = Peer::start(&names)?;
+    let (there, back) = (Name::new("there"), Name::new("back"));
+    let sender = Sender::create(&there.0, &options)?;
+    let receiver = Receiver::create(&back.0, &options)?;
+    let peer = Peer::start(&there, &back)?;
     let mut pair = Pair { peer, sender, receiver, signals };
 
     let outcome = (|| -> anyhow::Result<Report> {
         // The peer's first word: it sits at both rings, their names may go.
         pair.wait(&mut Vec::new())?;
-        names.remove();
+        drop((there, back));
         let stream = stream(&mut pair, args.size, stream_plan)?;
         let round_trip = round_trips(&mut pair, args.size, trips_plan)?;
         pair.put(&[])?;
@@ -166,34 +188,21 @@ fn plans(args: &Args) -> (Plan, Plan) {
     }
 }
 
-/// The two rings, in the folder of plain names. Dropped, they are removed.
+/// A ring in the folder of plain names. Dropped, it is removed.
 #[derive(Debug)]
-struct Names {
-    there: String,
-    back: String,
-    removed: bool,
-}
+struct Name(String);
 
-impl Names {
-    fn new() -> Names {
+impl Name {
+    fn new(what: &str) -> Name {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let stem = format!("demo-{}-{now:x}", process::id());
-        Names { there: format!("{stem}-there"), back: format!("{stem}-back"), removed: false }
-    }
-
-    fn remove(&mut self) {
-        if !self.removed {
-            self.removed = true;
-            // One of them may never have been made.
-            let _ = quoit::unlink(&self.there);
-            let _ = quoit::unlink(&self.back);
-        }
+        Name(format!("demo-{}-{now:x}-{what}", process::id()))
     }
 }
 
-impl Drop for Names {
+impl Drop for Name {
     fn drop(&mut self) {
-        self.remove();
+        // It may never have been made.
+        let _ = quoit::unlink(&self.0);
     }
 }
 
@@ -204,9 +213,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(names: &Names) -> anyhow::Result<Peer> {
+    fn start(there: &Name, back: &Name) -> anyhow::Result<Peer> {
         let child = Command::new(env::current_exe().context("finding this program")?)
-            .args(["demo-peer", &names.there, &names.back])
+            .args(["demo-peer", &there.0, &back.0])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
