@@ -14,7 +14,8 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-const NAMES: [&str; 4] = ["hello_sender", "hello_receiver", "request_reply", "zero_copy"];
+const NAMES: [&str; 6] =
+    ["crash_recovery", "hello_sender", "hello_receiver", "request_reply", "workers", "zero_copy"];
 
 /// When an example is taken for hung, and the test fails.
 const HUNG: Duration = Duration::from_secs(60);
@@ -124,5 +125,41 @@ fn frames_are_written_and_read_in_place() {
     let out = output("zero_copy", house.start("zero_copy", &[]));
     assert_eq!(out.lines().count(), 3, "{out}");
     assert!(out.contains("25 bytes in place: FRAME 2: abcdefghijklmnop"), "{out}");
+    assert!(house.is_empty());
+}
+
+#[test]
+fn jobs_are_done_although_a_worker_is_killed_with_one_in_hand() {
+    let house = House::new();
+    let out = output("workers", house.start("workers", &[]));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.first(), Some(&"3 workers share 8 jobs"), "{out}");
+    assert_eq!(lines.last(), Some(&"all 8 jobs are done"), "{out}");
+    for job in 1..=8 {
+        let done: Vec<_> =
+            lines.iter().filter(|line| line.contains(&format!("did job {job}:"))).collect();
+        assert_eq!(done.len(), 1, "{out}");
+        assert_eq!(done[0].ends_with("(attempt 2)"), job == 4, "{out}");
+    }
+    assert_eq!(lines.iter().filter(|line| line.ends_with("holds job 4, and is killed")).count(), 1);
+    assert_eq!(lines.len(), 11, "{out}");
+    assert!(house.is_empty());
+}
+
+const RECOVERED: &str = "\
+the sender has sent \"one\" and \"two\" and is in the middle of \"three\"
+the receiver has \"one\" in hand
+both are killed
+2 seats of the dead: 1 claim skipped, 1 message put back, 0 lost
+received \"one\", delivered again
+received \"two\"
+received \"three\"
+";
+
+#[test]
+fn what_a_dead_sender_and_a_dead_receiver_left_does_not_stop_the_next() {
+    let house = House::new();
+    let out = output("crash_recovery", house.start("crash_recovery", &[]));
+    assert_eq!(out, RECOVERED);
     assert!(house.is_empty());
 }
