@@ -1,0 +1,152 @@
+//! The process that steps others, and whoever waits for it. Knows how a test runs its body in a process of its own with one
+//! thread, and what to do when that hangs; knows nothing of steps and rings.
+
+use std::env;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::tracer;
+
+/// A boundary that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the other process reads from its environment: the folder in which it may make files.
+const FOLDER: &str = "QUOIT_STEPS_FOLDER";
+
+/// What it answers when all is done.
+const DONE: &str = "done";
+
+/// Says on the real standard error, which no test harness holds back.
+pub(crate) fn say(line: &str) {
+    let line = format!("{line}\n");
+    // SAFETY: the bytes live during the call, which reads as many as they are.
+    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+}
+
+/// Which boundaries are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thoroughness {
+    /// Every state that the call leaves behind, and some of the rest.
+    Everyday,
+    /// Every instruction: `QUOIT_STEPS=all`.
+    All,
+}
+
+/// Where a test's body runs.
+pub(crate) struct Lab {
+    pub(crate) thoroughness: Thoroughness,
+    pub(crate) random: Random,
+    parent: UnixStream,
+}
+
+/// Runs `body` in a process that is forked from this one's test of the same name, in a folder of its own. Panics if it did.
+///
+/// One at a time: they are measured by the processor time that they take, and two would only take turns.
+pub(crate) fn alone(test: &str, body: fn(&mut Lab)) {
+    match env::var_os(FOLDER) {
+        Some(_) => inside(body),
+        None => outside(test),
+    }
+}
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn outside(test: &str) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::Builder::new().prefix("quoit-steps-").tempdir_in("/dev/shm").unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder.path())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut answers = BufReader::new(ours);
+    let mut last = String::from("its start");
+    loop {
+        let mut line = String::new();
+        match answers.read_line(&mut line) {
+            Ok(1..) if line.trim_end() == DONE => break,
+            Ok(1..) => last = line.trim_end().to_owned(),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                hangs(folder.path(), &last);
+                let _ = child.kill();
+                let _ = child.wait();
+                // Nobody unwinds now.
+                let _ = std::fs::remove_dir_all(folder.path());
+                std::process::abort();
+            }
+            _ => panic!("the other process ended with {:?} at {last}", child.wait()),
+        }
+    }
+    assert!(child.wait().unwrap().success());
+}
+
+fn hangs(folder: &Path, last: &str) {
+    say(&format!("a test hangs at {last}"));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        say(&format!("{}: {:#?}", path.display(), quoit::inspect(&path.to_string_lossy())));
+    }
+}
+
+fn inside(body: fn(&mut Lab)) {
+    dies_with_its_parent();
+    let parent = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let all = env::var_os("QUOIT_STEPS").is_some_and(|what| what == "all");
+    let thoroughness = if all { Thoroughness::All } else { Thoroughness::Everyday };
+    if !tracer::permitted() {
+        say("SKIPPED: no process may trace another here");
+        let mut parent = parent;
+        return parent.write_all(format!("{DONE}\n").as_bytes()).unwrap();
+    }
+    let mut lab = Lab { thoroughness, random: Random(seed()), parent };
+    body(&mut lab);
+    lab.at(DONE);
+}
+
+fn seed() -> u64 {
+    match env::var("QUOIT_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => std::process::id().into(),
+    }
+}
+
+/// Whatever happens to the thread that made it, this process ends with it.
+pub(crate) fn dies_with_its_parent() {
+    // SAFETY: prctl takes numbers only here.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+impl Lab {
+    /// A sign of life, which says where it is.
+    pub(crate) fn at(&mut self, place: &str) {
+        if self.parent.write_all(format!("{place}\n").as_bytes()).is_err() {
+            std::process::exit(1);
+        }
+    }
+
+    pub(crate) fn all(&self) -> bool {
+        self.thoroughness == Thoroughness::All
+    }
+}
+
+/// A small generator of numbers that look random: SplitMix64.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}

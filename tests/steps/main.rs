@@ -1,0 +1,14 @@
+//! What a death leaves, at every instruction.
+//!
+//! A child makes one call. Its parent runs it one instruction after the other, kills it at a boundary between two of them,
+//! and looks whether the others can go on and every message is accounted for; then the same with the next boundary, until
+//! the call has returned. `QUOIT_STEPS=all` tries every boundary; without it, every state of the shared bytes that the call
+//! leaves behind is met at one boundary, and some other boundaries are.
+//!
+//! The harness is shown to find what it is for: the same deaths wedge a textbook ring.
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+mod boundaries;
+mod harness;
+mod textbook;
+mod tracer;

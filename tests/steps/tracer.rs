@@ -1,0 +1,280 @@
+//! A process that is run one instruction after the other and killed where one likes. Knows ptrace and two processors; knows
+//! nothing of what the process does, nor which boundary is worth a death.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use libc::{c_int, pid_t};
+
+use crate::harness::dies_with_its_parent;
+
+/// Where the call begins, and where it has returned: the process stops until its tracer goes on with it.
+#[inline(never)]
+pub(crate) fn gate() {
+    // SAFETY: getpid takes nothing.
+    let me = unsafe { libc::getpid() };
+    // SAFETY: kill takes two numbers; this is about this process alone.
+    unsafe { libc::kill(me, libc::SIGSTOP) };
+}
+
+/// What a child that may not be traced ends with.
+const FORBIDDEN: c_int = 77;
+/// What a child ends with that passed more gates than there are.
+const BEYOND: c_int = 78;
+/// What a child ends with whose body panicked.
+const PANICKED: c_int = 79;
+
+/// What a traced process does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// It made its step, or met a breakpoint.
+    Trap,
+    /// It stands at a gate.
+    Gate,
+    /// A signal that nobody asked for.
+    Signal(c_int),
+    Exited(c_int),
+    Killed(c_int),
+}
+
+/// A forked child that stands at its first gate, or somewhere behind it. It is killed with its value.
+pub(crate) struct Traced {
+    pid: pid_t,
+}
+
+impl Traced {
+    /// Forks a child that runs `body`, which passes two gates; the child stands at the first one.
+    pub(crate) fn start(body: impl FnOnce()) -> Traced {
+        // SAFETY: getpid takes nothing.
+        let parent = unsafe { libc::getpid() };
+        // SAFETY: this process has one thread that does anything (the test harness's waits for it), so the child may do
+        // all that it may. It never returns from here.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "{}", io::Error::last_os_error());
+        if pid == 0 {
+            child(parent, body);
+        }
+        let traced = Traced { pid };
+        match wait(pid) {
+            Event::Gate => {}
+            event => panic!("the child never came to its first gate: {event:?}"),
+        }
+        // A tracer that dies takes its children with it.
+        traced.ask(libc::PTRACE_SETOPTIONS, 0, libc::PTRACE_O_EXITKILL as usize);
+        traced
+    }
+
+    /// Makes one step. False when it stands at the second gate instead.
+    pub(crate) fn step(&self) -> bool {
+        self.ask(libc::PTRACE_SINGLESTEP, 0, 0);
+        self.trapped()
+    }
+
+    /// Runs until the instruction at `address` is the next one. False when it met its second gate first.
+    pub(crate) fn run_to(&self, address: usize) -> bool {
+        let word = program(address);
+        self.ask(libc::PTRACE_POKEDATA, address, cpu::with_breakpoint(word));
+        self.ask(libc::PTRACE_CONT, 0, 0);
+        let met = self.trapped();
+        self.ask(libc::PTRACE_POKEDATA, address, word);
+        if met {
+            self.set_next(address);
+        }
+        met
+    }
+
+    /// The address of the instruction that comes next.
+    pub(crate) fn next(&self) -> usize {
+        cpu::next(&self.registers()) as usize
+    }
+
+    /// SIGKILL, at this very boundary; returns when the process is gone.
+    pub(crate) fn kill(self) {}
+
+    fn trapped(&self) -> bool {
+        match wait(self.pid) {
+            Event::Trap => true,
+            Event::Gate => false,
+            Event::Signal(signal) => {
+                panic!("signal {signal} in the call at {}", place(self.next()))
+            }
+            event => panic!("the child ended in its call: {event:?}"),
+        }
+    }
+
+    fn registers(&self) -> libc::user_regs_struct {
+        // SAFETY: registers are integers, for which zero is a value.
+        let mut registers = unsafe { std::mem::zeroed() };
+        self.exchange(libc::PTRACE_GETREGSET, &raw mut registers);
+        registers
+    }
+
+    fn set_next(&self, address: usize) {
+        let mut registers = self.registers();
+        cpu::set_next(&mut registers, address as u64);
+        self.exchange(libc::PTRACE_SETREGSET, &raw mut registers);
+    }
+
+    fn exchange(&self, request: libc::c_uint, registers: *mut libc::user_regs_struct) {
+        // The general registers: NT_PRSTATUS of <linux/elf.h>.
+        const GENERAL: usize = 1;
+        let len = size_of::<libc::user_regs_struct>();
+        let mut area = libc::iovec { iov_base: registers.cast(), iov_len: len };
+        self.ask(request, GENERAL, (&raw mut area) as usize);
+        assert_eq!(area.iov_len, len);
+    }
+
+    fn ask(&self, request: libc::c_uint, address: usize, data: usize) {
+        // SAFETY: the child is this thread's and stopped. The kernel writes into this process only where PTRACE_GETREGSET
+        // is told to, which is the structure of `registers`.
+        let rc = unsafe { libc::ptrace(request, self.pid, address, data) };
+        assert!(rc != -1, "ptrace {request}: {}", io::Error::last_os_error());
+    }
+}
+
+/// What a child did next.
+fn wait(pid: pid_t) -> Event {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a live integer of this frame.
+        let rc = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if rc == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{error}");
+    }
+    if libc::WIFEXITED(status) {
+        return Event::Exited(libc::WEXITSTATUS(status));
+    }
+    if libc::WIFSIGNALED(status) {
+        return Event::Killed(libc::WTERMSIG(status));
+    }
+    match libc::WSTOPSIG(status) {
+        libc::SIGTRAP => Event::Trap,
+        libc::SIGSTOP => Event::Gate,
+        signal => Event::Signal(signal),
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        // SAFETY: kill takes two numbers; the child is ours and not yet waited for.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        // A stop may be reported before the end.
+        while !matches!(wait(self.pid), Event::Killed(_) | Event::Exited(_)) {}
+    }
+}
+
+/// Whether this process may trace its children.
+pub(crate) fn permitted() -> bool {
+    // SAFETY: as in `start`; this child does nothing but ask and end.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", io::Error::last_os_error());
+    if pid == 0 {
+        // SAFETY: PTRACE_TRACEME takes nothing.
+        let refused = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } == -1;
+        // SAFETY: _exit takes a number.
+        unsafe { libc::_exit(if refused { FORBIDDEN } else { 0 }) };
+    }
+    wait(pid) != Event::Exited(FORBIDDEN)
+}
+
+/// What the forked child does.
+fn child(parent: pid_t, body: impl FnOnce()) -> ! {
+    dies_with_its_parent();
+    // SAFETY: getppid takes nothing.
+    let orphan = unsafe { libc::getppid() } != parent;
+    // SAFETY: PTRACE_TRACEME takes nothing.
+    let refused = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) } == -1;
+    // What a child ends with is news for `start` alone.
+    let code = match (orphan, refused) {
+        (false, false) => match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(()) => BEYOND,
+            Err(_) => PANICKED,
+        },
+        _ => FORBIDDEN,
+    };
+    // SAFETY: _exit takes a number, and runs nothing of what the parent has in mind for its own end.
+    unsafe { libc::_exit(code) }
+}
+
+/// One word of program. The child is forked from this process, so its program is at the same place.
+fn program(address: usize) -> usize {
+    // SAFETY: the address is that of an instruction which a fork of this process ran. Program is not written, and what
+    // follows it within a word is mapped: the linker puts more than that behind the last instruction.
+    unsafe { (address as *const usize).read_unaligned() }
+}
+
+/// Whether the instruction at this address enters the kernel.
+pub(crate) fn enters_the_kernel(address: usize) -> bool {
+    program(address).to_le_bytes().starts_with(&cpu::SYSCALL)
+}
+
+/// An address as a person wants it: what function it is in, if this machine has a tool to tell.
+pub(crate) fn place(address: usize) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let parse = |word: &str| usize::from_str_radix(word, 16).unwrap_or(0);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let Some((from, to)) = words.next().and_then(|range| range.split_once('-')) else {
+            continue;
+        };
+        let offset = parse(words.nth(1).unwrap_or_default());
+        let file = words.nth(2).unwrap_or_default();
+        if (parse(from)..parse(to)).contains(&address) {
+            // Linkers place a program's addresses by whole pages off its offsets.
+            let Some(base) = maps.lines().find(|line| line.ends_with(file)) else { break };
+            let base = parse(base.split('-').next().unwrap_or_default());
+            let tool = std::process::Command::new("addr2line")
+                .args(["-fipCe", file, &format!("{:#x}", address - base)])
+                .output();
+            let said = tool.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
+            return format!(
+                "{address:#x} ({file}+{:#x}; file offset {:#x}): {}",
+                address - base,
+                address - parse(from) + offset,
+                said.unwrap_or_default().trim_end()
+            );
+        }
+    }
+    format!("{address:#x}")
+}
+
+#[cfg(target_arch = "x86_64")]
+mod cpu {
+    //! The breakpoint leaves the processor one byte behind it.
+
+    pub(super) const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+    pub(super) fn with_breakpoint(word: usize) -> usize {
+        word & !0xff | 0xcc
+    }
+
+    pub(super) fn next(registers: &libc::user_regs_struct) -> u64 {
+        registers.rip
+    }
+
+    pub(super) fn set_next(registers: &mut libc::user_regs_struct, address: u64) {
+        registers.rip = address;
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod cpu {
+    //! The breakpoint is an instruction that the processor stays on.
+
+    pub(super) const SYSCALL: [u8; 4] = [0x01, 0x00, 0x00, 0xd4];
+
+    pub(super) fn with_breakpoint(word: usize) -> usize {
+        word & !0xffff_ffff | 0xd420_0000
+    }
+
+    pub(super) fn next(registers: &libc::user_regs_struct) -> u64 {
+        registers.pc
+    }
+
+    pub(super) fn set_next(registers: &mut libc::user_regs_struct, address: u64) {
+        registers.pc = address;
+    }
+}
