@@ -39,6 +39,10 @@ msrv:
 deny:
     cargo deny check
 
+# A death at every instruction of every call (tests/steps); everyday runs try some.
+steps:
+    QUOIT_STEPS=all cargo test --release --test steps
+
 # 200 MB through `send --raw | recv --raw`, in every arrangement.
 bigpipe:
     QUOIT_PIPE_MB=200 cargo test --release -p quoit-cli --test cli raw_bytes

@@ -5,9 +5,8 @@ use std::env;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::tracer;
@@ -28,36 +27,30 @@ pub(crate) fn say(line: &str) {
     unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
 }
 
-/// Which boundaries are tried.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Thoroughness {
-    /// Every state that the call leaves behind, and some of the rest.
-    Everyday,
-    /// Every instruction: `QUOIT_STEPS=all`.
-    All,
-}
-
 /// Where a test's body runs.
 pub(crate) struct Lab {
-    pub(crate) thoroughness: Thoroughness,
+    folder: PathBuf,
+    /// Whether every boundary is tried (`QUOIT_STEPS=all`), or every state that the calls leave behind and some of the rest.
+    pub(crate) all: bool,
     pub(crate) random: Random,
+    /// `QUOIT_TEST_SEED` tries the same boundaries again.
+    pub(crate) seed: u64,
+    /// So far, over all that was tried.
+    pub(crate) boundaries: usize,
+    pub(crate) deaths: usize,
     parent: UnixStream,
 }
 
-/// Runs `body` in a process that is forked from this one's test of the same name, in a folder of its own. Panics if it did.
-///
-/// One at a time: they are measured by the processor time that they take, and two would only take turns.
+/// Runs `body` in a process that runs this program's test of the same name and nothing else, in a folder of its own. Panics
+/// if it did.
 pub(crate) fn alone(test: &str, body: fn(&mut Lab)) {
     match env::var_os(FOLDER) {
-        Some(_) => inside(body),
+        Some(folder) => inside(test, PathBuf::from(folder), body),
         None => outside(test),
     }
 }
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 fn outside(test: &str) {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let folder = tempfile::Builder::new().prefix("quoit-steps-").tempdir_in("/dev/shm").unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -97,18 +90,22 @@ fn hangs(folder: &Path, last: &str) {
     }
 }
 
-fn inside(body: fn(&mut Lab)) {
+fn inside(test: &str, folder: PathBuf, body: fn(&mut Lab)) {
     dies_with_its_parent();
     let parent = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     let all = env::var_os("QUOIT_STEPS").is_some_and(|what| what == "all");
-    let thoroughness = if all { Thoroughness::All } else { Thoroughness::Everyday };
-    if !tracer::permitted() {
-        say("SKIPPED: no process may trace another here");
+    if let Some(why) = tracer::hindrance() {
+        say(&format!("SKIPPED: {why}"));
         let mut parent = parent;
         return parent.write_all(format!("{DONE}\n").as_bytes()).unwrap();
     }
-    let mut lab = Lab { thoroughness, random: Random(seed()), parent };
+    let seed = seed();
+    let mut lab = Lab { folder, all, random: Random(seed), seed, boundaries: 0, deaths: 0, parent };
     body(&mut lab);
+    let (boundaries, deaths) = (lab.boundaries, lab.deaths);
+    say(&format!(
+        "steps: {deaths} deaths at {boundaries} boundaries (QUOIT_TEST_SEED={seed}): {test}"
+    ));
     lab.at(DONE);
 }
 
@@ -133,8 +130,14 @@ impl Lab {
         }
     }
 
-    pub(crate) fn all(&self) -> bool {
-        self.thoroughness == Thoroughness::All
+    /// The first few of these, or all.
+    pub(crate) fn first<'a, T>(&self, few: usize, all: &'a [T]) -> &'a [T] {
+        if self.all { all } else { &all[..few] }
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.join(name).into_os_string().into_string().unwrap()
     }
 }
 

@@ -5,10 +5,21 @@
 //! the call has returned. `QUOIT_STEPS=all` tries every boundary; without it, every state of the shared bytes that the call
 //! leaves behind is met at one boundary, and some other boundaries are.
 //!
+//! Besides those who are killed: whoever is stopped at any instruction is not robbed, and goes on.
+//!
 //! The harness is shown to find what it is for: the same deaths wedge a textbook ring.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod boundaries;
+mod calls;
+mod comings;
+mod endings;
 mod harness;
+mod receivers;
+mod repairs;
+mod senders;
+mod sleepers;
+mod stage;
+mod stops;
 mod textbook;
 mod tracer;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::boundaries::{Case, Verdict, kill_at_each};
+use crate::boundaries::{Case, Verdict, kill_at_each, track};
 use crate::harness::{alone, say};
-use crate::tracer::gate;
+use crate::tracer::{gate, shared_memory};
 
 const CELLS: usize = 4;
 
@@ -30,15 +30,8 @@ struct Textbook {
 impl Textbook {
     /// In memory that forks share, for the life of this process.
     fn shared() -> &'static Textbook {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping, wherever the kernel likes.
-        let at =
-            unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Textbook>(), prot, flags, -1, 0) };
-        assert!(at != libc::MAP_FAILED);
-        let at = NonNull::new(at).unwrap().cast::<Textbook>();
-        // SAFETY: the mapping is as long as the ring and begins on a page; it is zero, which atomics may be, and is never
-        // unmapped.
+        let at: NonNull<Textbook> = shared_memory();
+        // SAFETY: the memory is as long as the ring and never unmapped; it is zero, which atomics may be.
         unsafe { at.as_ref() }
     }
 
@@ -127,7 +120,7 @@ impl Case for Death {
         gate();
     }
 
-    fn shared(&self) -> Vec<Range<*const u8>> {
+    fn shared(&mut self) -> Vec<Range<*const u8>> {
         let from = std::ptr::from_ref(self.ring).cast::<u8>();
         vec![from..from.wrapping_add(size_of::<Textbook>())]
     }
@@ -160,7 +153,9 @@ fn the_textbook_ring_wedges_when_a_claimant_is_killed() {
     alone("textbook::the_textbook_ring_wedges_when_a_claimant_is_killed", |lab| {
         for pop in [false, true] {
             let mut death = Death { ring: Textbook::shared(), pop };
-            let account = kill_at_each(lab, &mut death);
+            let track = track(lab, &mut death);
+            let account = kill_at_each(lab, &mut death, &track);
+            account.say(lab, &death.name());
             let words: Vec<_> = account.verdicts.keys().map(|verdict| verdict.word).collect();
             let (wedged, tried) = (account.count("wedged"), account.tried);
             let call = if pop { "pop" } else { "push" };

@@ -3,10 +3,20 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use libc::{c_int, pid_t};
 
 use crate::harness::dies_with_its_parent;
+
+/// The libraries differ in the sign.
+#[cfg(target_env = "musl")]
+type Request = c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+/// What stops a traced process at a gate.
+const AT_GATE: c_int = libc::SIGUSR1;
 
 /// Where the call begins, and where it has returned: the process stops until its tracer goes on with it.
 #[inline(never)]
@@ -14,7 +24,7 @@ pub(crate) fn gate() {
     // SAFETY: getpid takes nothing.
     let me = unsafe { libc::getpid() };
     // SAFETY: kill takes two numbers; this is about this process alone.
-    unsafe { libc::kill(me, libc::SIGSTOP) };
+    unsafe { libc::kill(me, AT_GATE) };
 }
 
 /// What a child that may not be traced ends with.
@@ -55,7 +65,7 @@ impl Traced {
             child(parent, body);
         }
         let traced = Traced { pid };
-        match wait(pid) {
+        match traced.stopped(wait(pid), libc::PTRACE_CONT) {
             Event::Gate => {}
             event => panic!("the child never came to its first gate: {event:?}"),
         }
@@ -66,21 +76,31 @@ impl Traced {
 
     /// Makes one step. False when it stands at the second gate instead.
     pub(crate) fn step(&self) -> bool {
-        self.ask(libc::PTRACE_SINGLESTEP, 0, 0);
-        self.trapped()
+        self.resume(libc::PTRACE_SINGLESTEP)
     }
 
-    /// Runs until the instruction at `address` is the next one. False when it met its second gate first.
-    pub(crate) fn run_to(&self, address: usize) -> bool {
+    /// Runs until the instruction at `address` is the next one and has run so many times. False when it met its second gate
+    /// first.
+    pub(crate) fn run_to(&self, address: usize, times: usize) -> bool {
         let word = program(address);
-        self.ask(libc::PTRACE_POKEDATA, address, cpu::with_breakpoint(word));
-        self.ask(libc::PTRACE_CONT, 0, 0);
-        let met = self.trapped();
-        self.ask(libc::PTRACE_POKEDATA, address, word);
-        if met {
+        for passed in 0..=times {
+            if passed > 0 && !self.step() {
+                return false;
+            }
+            self.ask(libc::PTRACE_POKEDATA, address, cpu::with_breakpoint(word));
+            let met = self.resume(libc::PTRACE_CONT);
+            self.ask(libc::PTRACE_POKEDATA, address, word);
+            if !met {
+                return false;
+            }
             self.set_next(address);
         }
-        met
+        true
+    }
+
+    /// Goes on freely to the second gate.
+    pub(crate) fn run_to_gate(&self) {
+        assert!(!self.resume(libc::PTRACE_CONT), "a trap at {}", place(self.next()));
     }
 
     /// The address of the instruction that comes next.
@@ -91,8 +111,10 @@ impl Traced {
     /// SIGKILL, at this very boundary; returns when the process is gone.
     pub(crate) fn kill(self) {}
 
-    fn trapped(&self) -> bool {
-        match wait(self.pid) {
+    /// Goes on with it. False when it stands at a gate then.
+    fn resume(&self, how: Request) -> bool {
+        self.ask(how, 0, 0);
+        match self.stopped(wait(self.pid), how) {
             Event::Trap => true,
             Event::Gate => false,
             Event::Signal(signal) => {
@@ -100,6 +122,16 @@ impl Traced {
             }
             event => panic!("the child ended in its call: {event:?}"),
         }
+    }
+
+    /// What it was that stopped it, but for signals from whoever has the number of a process that was there before. Those
+    /// never arrive.
+    fn stopped(&self, mut by: Event, how: Request) -> Event {
+        while let Event::Signal(libc::SIGCONT | libc::SIGSTOP | libc::SIGWINCH) = by {
+            self.ask(how, 0, 0);
+            by = wait(self.pid);
+        }
+        by
     }
 
     fn registers(&self) -> libc::user_regs_struct {
@@ -115,7 +147,7 @@ impl Traced {
         self.exchange(libc::PTRACE_SETREGSET, &raw mut registers);
     }
 
-    fn exchange(&self, request: libc::c_uint, registers: *mut libc::user_regs_struct) {
+    fn exchange(&self, request: Request, registers: *mut libc::user_regs_struct) {
         // The general registers: NT_PRSTATUS of <linux/elf.h>.
         const GENERAL: usize = 1;
         let len = size_of::<libc::user_regs_struct>();
@@ -124,7 +156,7 @@ impl Traced {
         assert_eq!(area.iov_len, len);
     }
 
-    fn ask(&self, request: libc::c_uint, address: usize, data: usize) {
+    fn ask(&self, request: Request, address: usize, data: usize) {
         // SAFETY: the child is this thread's and stopped. The kernel writes into this process only where PTRACE_GETREGSET
         // is told to, which is the structure of `registers`.
         let rc = unsafe { libc::ptrace(request, self.pid, address, data) };
@@ -152,22 +184,103 @@ fn wait(pid: pid_t) -> Event {
     }
     match libc::WSTOPSIG(status) {
         libc::SIGTRAP => Event::Trap,
-        libc::SIGSTOP => Event::Gate,
+        AT_GATE => Event::Gate,
         signal => Event::Signal(signal),
     }
 }
 
 impl Drop for Traced {
     fn drop(&mut self) {
-        // SAFETY: kill takes two numbers; the child is ours and not yet waited for.
-        unsafe { libc::kill(self.pid, libc::SIGKILL) };
-        // A stop may be reported before the end.
-        while !matches!(wait(self.pid), Event::Killed(_) | Event::Exited(_)) {}
+        end(self.pid);
     }
 }
 
-/// Whether this process may trace its children.
-pub(crate) fn permitted() -> bool {
+/// A child that runs freely. It is killed with its value.
+pub(crate) struct Forked {
+    pid: pid_t,
+}
+
+impl Forked {
+    /// Forks a child that runs `body`.
+    pub(crate) fn start(body: impl FnOnce()) -> Forked {
+        // SAFETY: as in `Traced::start`.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "{}", io::Error::last_os_error());
+        if pid == 0 {
+            dies_with_its_parent();
+            let _ = catch_unwind(AssertUnwindSafe(body));
+            // SAFETY: _exit takes a number.
+            unsafe { libc::_exit(PANICKED) }
+        }
+        Forked { pid }
+    }
+
+    /// Whether it sleeps in the kernel on a word of memory.
+    pub(crate) fn is_asleep(&self) -> bool {
+        // As the kernel prints it: the call's number first, and the state behind the name.
+        let on_a_word = self.proc("syscall").starts_with(&format!("{} ", libc::SYS_futex));
+        on_a_word && self.proc("stat").rsplit_once(") ").is_some_and(|(_, it)| it.starts_with('S'))
+    }
+
+    fn proc(&self, what: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{what}", self.pid)).unwrap()
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        end(self.pid);
+    }
+}
+
+/// What a forked child does that is to be killed some time.
+pub(crate) fn forever() -> ! {
+    loop {
+        // SAFETY: pause takes nothing.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Kills a child that nobody has waited for yet, and waits until it is gone.
+fn end(pid: pid_t) {
+    // SAFETY: kill takes two numbers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // A stop may be reported before the end.
+    while !matches!(wait(pid), Event::Killed(_) | Event::Exited(_)) {}
+}
+
+/// Memory of zeroes that this process shares with the children that it will fork, for the rest of its life.
+pub(crate) fn shared_memory<T>() -> NonNull<T> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping, wherever the kernel likes.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>(), access, flags, -1, 0) };
+    assert!(at != libc::MAP_FAILED, "{}", io::Error::last_os_error());
+    NonNull::new(at.cast()).unwrap()
+}
+
+/// Runs `body` in a child, which ends it with [`sigkill`]; returns when the child is gone.
+pub(crate) fn die(body: impl FnOnce()) {
+    let child = Forked::start(body);
+    assert_eq!(wait(child.pid), Event::Killed(libc::SIGKILL));
+    std::mem::forget(child);
+}
+
+/// The end of this process.
+pub(crate) fn sigkill() -> ! {
+    // SAFETY: getpid takes nothing.
+    let me = unsafe { libc::getpid() };
+    // SAFETY: kill takes two numbers; this is about this process alone.
+    unsafe { libc::kill(me, libc::SIGKILL) };
+    unreachable!("SIGKILL kills")
+}
+
+/// Why no call can be stepped here, if none can.
+pub(crate) fn hindrance() -> Option<&'static str> {
+    #[cfg(target_arch = "aarch64")]
+    if !std::arch::is_aarch64_feature_detected!("lse") {
+        return Some("an atomic operation of this processor never succeeds when it is stepped");
+    }
     // SAFETY: as in `start`; this child does nothing but ask and end.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "{}", io::Error::last_os_error());
@@ -177,7 +290,7 @@ pub(crate) fn permitted() -> bool {
         // SAFETY: _exit takes a number.
         unsafe { libc::_exit(if refused { FORBIDDEN } else { 0 }) };
     }
-    wait(pid) != Event::Exited(FORBIDDEN)
+    (wait(pid) == Event::Exited(FORBIDDEN)).then_some("no process may trace another here")
 }
 
 /// What the forked child does.

@@ -1,0 +1,539 @@
+//! The calls that a child dies in, and what may come of each. Knows what a user may rely on; knows nothing of how a ring
+//! does it.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use quoit::mpmc::{self, Message, Receiver, Sender};
+use quoit::{Delivery, Recovered};
+
+use crate::boundaries::{Case, Verdict};
+use crate::harness::Lab;
+use crate::stage::{Before, Found, Shape, Stage, Standing, Survivors, WAIT, body};
+use crate::tracer::{gate, shared_memory};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Sender,
+    Receiver,
+}
+
+/// What the child does between its gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    TrySend,
+    Send,
+    /// Waits for room a little.
+    SendTimeout(Duration),
+    ReserveCommit,
+    ReserveDrop,
+    /// Three messages.
+    SendBatch,
+    TryRecv,
+    Recv,
+    RecvInto,
+    /// Waits for a message a little.
+    RecvTimeout(Duration),
+    /// Receives a message and gives it back.
+    GiveBack,
+    /// Releases a message that it has in hand when it begins.
+    Release,
+    /// Receives as many as three.
+    RecvBatch,
+    Recover(Role),
+    RecoverByName,
+    Open(Role),
+    /// Lets go of a handle.
+    Leave(Role),
+    Create,
+}
+
+impl Call {
+    fn sends(self) -> bool {
+        use Call::{ReserveCommit, ReserveDrop, Send, SendBatch, SendTimeout, TrySend};
+        matches!(self, TrySend | Send | SendTimeout(_) | ReserveCommit | ReserveDrop | SendBatch)
+    }
+
+    /// Whether it begins before the ring is open.
+    fn opens(self) -> bool {
+        matches!(self, Call::Open(_) | Call::RecoverByName)
+    }
+
+    fn receives(self) -> bool {
+        use Call::{GiveBack, Recv, RecvBatch, RecvInto, RecvTimeout, Release, TryRecv};
+        matches!(self, TryRecv | Recv | RecvInto | RecvTimeout(_) | GiveBack | Release | RecvBatch)
+    }
+}
+
+/// What the child writes down where its parent finds it. Every word is written when what it says is so.
+#[repr(C)]
+struct Notes {
+    /// Messages whose send has returned.
+    sent: AtomicU64,
+    /// Messages in hand.
+    held: AtomicU64,
+    numbers: [AtomicU64; 4],
+    positions: [AtomicU64; 4],
+    /// Of those, how many are released or given back for sure.
+    let_go: AtomicU64,
+    /// The call has returned without doing anything.
+    refused: AtomicU64,
+}
+
+impl Notes {
+    fn clear(&self) {
+        for word in [&self.sent, &self.held, &self.let_go, &self.refused] {
+            word.store(0, SeqCst);
+        }
+    }
+
+    /// As little as can be: it is stepped too.
+    fn hold(&self, message: &Message<'_>) {
+        let mut number = [0; 8];
+        message.copy_to(&mut number);
+        self.hold_number(u64::from_le_bytes(number), message.position());
+    }
+
+    fn hold_number(&self, number: u64, position: u64) {
+        let at = self.held.load(SeqCst) as usize;
+        self.numbers[at].store(number, SeqCst);
+        self.positions[at].store(position, SeqCst);
+        self.held.store(at as u64 + 1, SeqCst);
+    }
+
+    fn accept<E: std::fmt::Display>(&self, sent: Result<usize, E>) {
+        match sent {
+            Ok(count) => self.sent.store(count as u64, SeqCst),
+            Err(_) => self.refused.store(1, SeqCst),
+        }
+    }
+}
+
+/// A call on a ring.
+pub(crate) struct Death {
+    pub(crate) stage: Stage,
+    pub(crate) call: Call,
+    pub(crate) before: Before,
+    notes: &'static Notes,
+    /// What the child sends.
+    pub(crate) numbers: [u64; 3],
+}
+
+impl Death {
+    pub(crate) fn new(lab: &mut Lab, call: Call, before: Before, shape: Shape) -> Death {
+        let notes: NonNull<Notes> = shared_memory();
+        // SAFETY: the memory is as long as the notes and never unmapped; it is zero, which atomics may be.
+        let notes = unsafe { notes.as_ref() };
+        Death { stage: Stage::new(lab, shape), call, before, notes, numbers: [0; 3] }
+    }
+
+    /// What the child has sent for sure.
+    pub(crate) fn accepted(&self) -> Vec<u64> {
+        self.numbers[..self.notes.sent.load(SeqCst) as usize].to_vec()
+    }
+
+    /// What the child has had in hand.
+    pub(crate) fn received(&self) -> Vec<u64> {
+        let held = self.notes.held.load(SeqCst) as usize;
+        self.notes.numbers[..held].iter().map(|number| number.load(SeqCst)).collect()
+    }
+
+    /// Whether the child knew that its message was sent.
+    pub(crate) fn sent(&self) -> bool {
+        self.notes.sent.load(SeqCst) > 0
+    }
+
+    /// Whether the child knew that its message was released.
+    pub(crate) fn let_go(&self) -> bool {
+        self.notes.let_go.load(SeqCst) > 0
+    }
+
+    fn at_most_once(&self) -> bool {
+        self.stage.shape.delivery == Delivery::AtMostOnce
+    }
+
+    fn messages(&self) -> [Vec<u8>; 3] {
+        self.numbers.map(|number| body(number, self.stage.shape.len))
+    }
+
+    fn sends(&self) {
+        let mut tx = Sender::open(&self.stage.path).unwrap();
+        tx.set_wait(WAIT);
+        let messages = self.messages();
+        let one = &messages[0];
+        match self.call {
+            Call::TrySend => {
+                gate();
+                self.notes.accept(tx.try_send(one).map(|()| 1));
+            }
+            Call::Send => {
+                gate();
+                self.notes.accept(tx.send(one).map(|()| 1));
+            }
+            Call::SendTimeout(while_) => {
+                gate();
+                self.notes.accept(tx.send_timeout(one, while_).map(|()| 1));
+            }
+            Call::ReserveCommit => {
+                gate();
+                let mut room = tx.reserve(one.len()).unwrap();
+                room.write_at(0, one).unwrap();
+                self.notes.accept(room.commit().map(|()| 1));
+            }
+            Call::ReserveDrop => {
+                gate();
+                let mut room = tx.reserve(one.len()).unwrap();
+                room.write_at(0, one).unwrap();
+                drop(room);
+                self.notes.refused.store(1, SeqCst);
+            }
+            _ => {
+                gate();
+                self.notes.accept(tx.send_batch(&messages));
+            }
+        }
+        gate();
+    }
+
+    fn receives(&self) {
+        let rx = Receiver::open(&self.stage.path).unwrap();
+        rx.set_wait(WAIT);
+        let mut bytes = Vec::with_capacity(self.stage.shape.len);
+        let mut messages = Vec::with_capacity(4);
+        if self.call == Call::Release {
+            let message = rx.try_recv().unwrap();
+            self.notes.hold(&message);
+            gate();
+            drop(message);
+            self.notes.let_go.store(1, SeqCst);
+            return gate();
+        }
+        gate();
+        match self.call {
+            Call::TryRecv | Call::Recv | Call::RecvTimeout(_) | Call::GiveBack => {
+                let message = match self.call {
+                    Call::TryRecv => rx.try_recv().ok(),
+                    Call::RecvTimeout(while_) => rx.recv_timeout(while_).ok(),
+                    _ => rx.recv().ok(),
+                };
+                if let Some(message) = message {
+                    self.notes.hold(&message);
+                    match self.call {
+                        Call::GiveBack => message.give_back(),
+                        _ => drop(message),
+                    }
+                    self.notes.let_go.store(1, SeqCst);
+                } else {
+                    self.notes.refused.store(1, SeqCst);
+                }
+            }
+            Call::RecvInto => {
+                rx.recv_into(&mut bytes).unwrap();
+                self.notes.hold_number(u64::from_le_bytes(bytes[..8].try_into().unwrap()), 0);
+                self.notes.let_go.store(1, SeqCst);
+            }
+            _ => {
+                rx.recv_batch(&mut messages, 3).unwrap();
+                for message in &messages {
+                    self.notes.hold(message);
+                }
+                for (i, message) in messages.drain(..).enumerate() {
+                    drop(message);
+                    self.notes.let_go.store(i as u64 + 1, SeqCst);
+                }
+            }
+        }
+        gate();
+    }
+
+    /// The messages that the child may have taken.
+    fn takeable(&self) -> usize {
+        match self.call {
+            Call::RecvBatch => self.stage.standing.len().min(3),
+            call => usize::from(call.receives()).min(self.stage.standing.len()),
+        }
+    }
+
+    /// What must come by itself, without anybody asking for it.
+    fn due(&self) -> Vec<u64> {
+        let mut due: Vec<u64> = Vec::new();
+        let held = self.notes.held.load(SeqCst) as usize;
+        for (i, standing) in self.stage.standing.iter().enumerate() {
+            let in_doubt = i < self.takeable()
+                && (i < held || self.at_most_once() || self.call == Call::RecvInto);
+            let lost = standing.held && self.at_most_once();
+            if !in_doubt && !lost {
+                due.push(standing.number);
+            }
+        }
+        due.extend(&self.numbers[..self.notes.sent.load(SeqCst) as usize]);
+        due
+    }
+
+    /// What holds whatever the call is.
+    fn check(&self, found: &Found) {
+        let sent = self.stage.standing.iter().map(|standing| standing.number).chain(self.numbers);
+        let sent: Vec<u64> = sent.collect();
+        let mut last = 0;
+        for got in &found.got {
+            assert!(sent.contains(&got.number), "{} was never sent", got.number);
+            if got.attempts == 1 {
+                assert!(got.number > last, "{} after {last}, unmarked", got.number);
+                last = got.number;
+            }
+        }
+        for (i, standing) in self.stage.standing.iter().enumerate() {
+            let came = found.came(standing.number);
+            let lost = standing.held && self.at_most_once();
+            if i >= self.takeable() {
+                assert_eq!(came.is_none(), lost, "{standing:?}: {found:?}");
+                let attempts = came.map_or(standing.attempts + 1, |came| came.attempts);
+                assert_eq!(attempts, standing.attempts + 1, "{standing:?}: {found:?}");
+            }
+        }
+        // Who arrives repairs too, and tells nobody how much.
+        let Recovered { redelivered, lost, .. } = found.recovered;
+        let marked = found.got.iter().filter(|got| got.attempts > 1).count() as u64;
+        assert!(lost <= found.lost && redelivered <= marked, "{found:?}");
+        if self.takeable() == 0 {
+            let lost = self.stage.standing.iter().filter(|standing| standing.held).count() as u64;
+            assert_eq!(found.lost, if self.at_most_once() { lost } else { 0 }, "{found:?}");
+        }
+    }
+
+    /// What became of what the child sent.
+    pub(crate) fn judge_sent(&self, found: &Found) -> Verdict {
+        let came = self.numbers.map(|number| found.came(number));
+        let count = came.iter().flatten().count();
+        let accepted = self.notes.sent.load(SeqCst) as usize;
+        assert!(came[..count].iter().all(Option::is_some), "a prefix comes: {found:?}");
+        assert!(count >= accepted, "{accepted} were accepted: {found:?}");
+        assert!(came.iter().flatten().all(|got| got.attempts == 1), "{found:?}");
+        if self.notes.refused.load(SeqCst) == 1 || self.call == Call::ReserveDrop {
+            assert_eq!(count, 0, "{found:?}");
+        }
+        let word = match (self.call, count) {
+            (_, 0) => "not delivered",
+            (Call::SendBatch, 1) => "one delivered",
+            (Call::SendBatch, 2) => "two delivered",
+            (Call::SendBatch, _) => "all delivered",
+            _ => "delivered",
+        };
+        Verdict { stage: count as u32, word }
+    }
+
+    /// What became of one message that the child may have taken: whether it still stands as before (0), was in the child's
+    /// hands (1), is released (2) or given back (3).
+    fn fate(&self, i: usize, standing: Standing, found: &Found, lost: bool) -> u32 {
+        let held = (i as u64) < self.notes.held.load(SeqCst);
+        let let_go = (i as u64) < self.notes.let_go.load(SeqCst);
+        let came = found.came(standing.number);
+        if held {
+            let (number, position) =
+                (self.notes.numbers[i].load(SeqCst), self.notes.positions[i].load(SeqCst));
+            assert_eq!(number, standing.number, "the child had the next message");
+            if let Some(came) = came.filter(|_| self.call != Call::RecvInto) {
+                assert_eq!(came.position, position, "it is where it was");
+                assert!(came.attempts > standing.attempts + 1, "it is marked: {found:?}");
+            }
+        }
+        let fate = match came {
+            Some(came) if came.attempts == standing.attempts + 1 => 0,
+            Some(_) if self.call == Call::GiveBack && (self.at_most_once() || let_go) => 3,
+            Some(came) => {
+                assert!(!self.at_most_once(), "{came:?}: {found:?}");
+                // The mark of one that was marked before may be of the same count.
+                assert!((2..=standing.attempts + 2).contains(&came.attempts), "{found:?}");
+                1
+            }
+            None if lost => 1,
+            None => 2,
+        };
+        // What was received into a vector was released before that call returned.
+        if let_go || held && self.call == Call::RecvInto {
+            assert_eq!(fate, if self.call == Call::GiveBack { 3 } else { 2 }, "{found:?}");
+        }
+        if fate == 2 {
+            assert!(self.call != Call::GiveBack, "{standing:?} is gone: {found:?}");
+            assert!(held || self.call == Call::RecvInto, "nobody had {standing:?}: {found:?}");
+        }
+        fate
+    }
+
+    fn judge_created(&mut self, returned: bool) -> Verdict {
+        let names: Vec<_> = std::fs::read_dir(self.stage.folder()).unwrap().collect();
+        let verdict = match Sender::open(&self.stage.path) {
+            Err(error) => {
+                assert!(error.is_not_found() && !returned, "{error}");
+                assert!(names.is_empty(), "nothing is left behind: {names:?}");
+                mpmc::create(&self.stage.path, self.stage.options()).unwrap();
+                Verdict { stage: 0, word: "no ring" }
+            }
+            Ok(_) => {
+                assert_eq!(names.len(), 1, "{names:?}");
+                Verdict { stage: 1, word: "a whole ring" }
+            }
+        };
+        self.stage.standing.clear();
+        self.stage.go_on(&[]);
+        verdict
+    }
+
+    fn judge_received(&self, found: &Found) -> Verdict {
+        if self.notes.refused.load(SeqCst) == 1 {
+            assert_eq!(self.takeable(), 0);
+        }
+        // Of several, those that were released are the first ones.
+        let takeable = &self.stage.standing[..self.takeable()];
+        let gone = takeable.iter().filter(|standing| found.came(standing.number).is_none()).count();
+        assert!(found.lost <= gone as u64, "{found:?}");
+        let let_go = gone - found.lost as usize;
+        let fates = takeable
+            .iter()
+            .enumerate()
+            .map(|(i, &standing)| self.fate(i, standing, found, i >= let_go));
+        let stage = fates.sum();
+        let word = match (self.call, stage, self.at_most_once()) {
+            (_, 0, _) => "still there",
+            // Each of three messages is taken, and then released.
+            (Call::RecvBatch, 1, _) => "1 of 6",
+            (Call::RecvBatch, 2, _) => "2 of 6",
+            (Call::RecvBatch, 3, _) => "3 of 6",
+            (Call::RecvBatch, 4, _) => "4 of 6",
+            (Call::RecvBatch, 5, _) => "5 of 6",
+            (Call::RecvBatch, _, _) => "received",
+            (_, 1, false) => "again, marked",
+            (_, 1, true) => "lost, counted",
+            (_, 2, _) => "received",
+            _ => "given back",
+        };
+        Verdict { stage, word }
+    }
+}
+
+/// The calls that neither send nor receive.
+pub(crate) fn other(call: Call, stage: &Stage) {
+    let path = &stage.path;
+    match call {
+        Call::Recover(Role::Sender) => {
+            let tx = Sender::open(path).unwrap();
+            gate();
+            tx.recover().unwrap();
+            gate();
+        }
+        Call::Recover(Role::Receiver) => {
+            let rx = Receiver::open(path).unwrap();
+            gate();
+            rx.recover().unwrap();
+            gate();
+        }
+        Call::RecoverByName => {
+            gate();
+            quoit::recover(path).unwrap();
+            gate();
+        }
+        Call::Open(Role::Sender) => {
+            gate();
+            let _tx = Sender::open(path).unwrap();
+            gate();
+        }
+        Call::Open(Role::Receiver) => {
+            gate();
+            let _rx = Receiver::open(path).unwrap();
+            gate();
+        }
+        Call::Leave(Role::Sender) => {
+            let tx = Sender::open(path).unwrap();
+            gate();
+            drop(tx);
+            gate();
+        }
+        Call::Leave(Role::Receiver) => {
+            let rx = Receiver::open(path).unwrap();
+            gate();
+            drop(rx);
+            gate();
+        }
+        _ => {
+            gate();
+            mpmc::create(path, stage.options()).unwrap();
+            gate();
+        }
+    }
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shape { slots, len, delivery, survivors } = self.stage.shape;
+        let survivors = match survivors {
+            Survivors::ComeLater => "newcomers",
+            Survivors::AreThere => "others present",
+        };
+        let (call, before) = (self.call, self.before);
+        write!(f, "{call:?}, {before:?} before, {slots} slots of {len}, {delivery}, {survivors}")
+    }
+}
+
+impl Case for Death {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn prepare(&mut self) {
+        self.notes.clear();
+        self.stage.prepare(self.before);
+        if self.before.is_a_death() && self.call.opens() {
+            self.stage.die(self.before);
+        }
+        self.numbers = std::array::from_fn(|_| self.stage.number());
+        if self.call == Call::Create {
+            std::fs::remove_file(&self.stage.path).unwrap();
+        }
+    }
+
+    fn call(&mut self) {
+        match self.call {
+            call if call.sends() => self.sends(),
+            call if call.receives() => self.receives(),
+            call => other(call, &self.stage),
+        }
+    }
+
+    /// A ring that has served before is walked another way each time, and who waits goes by the clock.
+    fn steady(&self) -> bool {
+        let waits = matches!(self.call, Call::SendTimeout(_) | Call::RecvTimeout(_));
+        self.stage.shape.survivors == Survivors::ComeLater && !waits
+    }
+
+    fn begun(&mut self) {
+        // Whoever has the ring open by then finds the dead in the course of its call.
+        if self.before.is_a_death() && !self.call.opens() {
+            self.stage.die(self.before);
+        }
+    }
+
+    fn shared(&mut self) -> Vec<Range<*const u8>> {
+        if self.call == Call::Create {
+            return Vec::new();
+        }
+        self.stage.shared()
+    }
+
+    fn judge(&mut self, returned: bool) -> Verdict {
+        if self.call == Call::Create {
+            return self.judge_created(returned);
+        }
+        let due = self.due();
+        let found = self.stage.go_on(&due);
+        self.check(&found);
+        if self.call.receives() {
+            self.judge_received(&found)
+        } else if self.call.sends() {
+            self.judge_sent(&found)
+        } else {
+            Verdict { stage: 0, word: "all accounted for" }
+        }
+    }
+}

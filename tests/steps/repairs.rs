@@ -1,0 +1,145 @@
+//! What is left when whoever repairs what a death has left dies as well, at any instruction. Knows two deaths in a row; what
+//! may come of the first one is in `calls`.
+
+use std::ops::Range;
+
+use quoit::Delivery::{AtLeastOnce, AtMostOnce};
+
+use crate::boundaries::{self, Account, Case, Everyday, Track, Verdict, go_to, kill_at_each};
+use crate::calls::{Call, Death, Role, other};
+use crate::harness::{Lab, alone};
+use crate::senders::deaths;
+use crate::stage::Before::{self, Again, DeadBoth, Full, One};
+use crate::stage::{Shape, Survivors};
+use crate::tracer::Traced;
+
+/// A death in a call at one of its boundaries, and then another in a repair.
+struct Second<'a> {
+    first: &'a mut Death,
+    track: &'a Track,
+    at: usize,
+    /// What came of the first death when nobody died after it.
+    alone: Verdict,
+    repair: Call,
+}
+
+/// A call that dies at this boundary.
+fn first_death(first: &mut Death, track: &Track, at: usize) {
+    let traced = Traced::start(|| first.call());
+    go_to(&traced, track, at);
+    traced.kill();
+}
+
+impl Case for Second<'_> {
+    fn name(&self) -> String {
+        format!("{:?} after the death at {} in {}", self.repair, self.at, self.first)
+    }
+
+    fn prepare(&mut self) {
+        self.first.prepare();
+    }
+
+    fn call(&mut self) {
+        other(self.repair, &self.first.stage);
+    }
+
+    fn begun(&mut self) {
+        first_death(self.first, self.track, self.at);
+    }
+
+    fn shared(&mut self) -> Vec<Range<*const u8>> {
+        self.first.shared()
+    }
+
+    /// There are many first deaths.
+    fn everyday(&self) -> Everyday {
+        Everyday::States { more: 2 }
+    }
+
+    /// The second death changes nothing in what comes of the first.
+    fn judge(&mut self, _: bool) -> Verdict {
+        let verdict = self.first.judge(false);
+        assert_eq!(verdict, self.alone, "what comes of the first death is settled by then");
+        verdict
+    }
+}
+
+/// For every state that a call leaves when it dies there: every death of a repair.
+fn second_deaths(
+    lab: &mut Lab,
+    repair: Call,
+    call: Call,
+    before: Before,
+    (slots, len, delivery): (usize, usize, quoit::Delivery),
+) {
+    let mut all = Account::default();
+    let shape = Shape { slots, len, delivery, survivors: Survivors::ComeLater };
+    let mut first = Death::new(lab, call, before, shape);
+    let track = boundaries::track(lab, &mut first);
+    let mut followed: Option<Track> = None;
+    for &at in &track.states {
+        first.prepare();
+        first_death(&mut first, &track, at);
+        let alone = first.judge(false);
+        let mut second = Second { first: &mut first, track: &track, at, alone, repair };
+        // What is repaired differs a little from death to death; where it is not as followed, the account says so.
+        let repair = match followed.take() {
+            Some(repair) if !lab.all => repair,
+            _ => boundaries::track(lab, &mut second),
+        };
+        all.add(&kill_at_each(lab, &mut second, &repair));
+        followed = Some(repair);
+    }
+    all.say(lab, &format!("{repair:?} after {} deaths in {first}", track.states.len()));
+}
+
+#[test]
+fn whoever_dies_while_it_recovers_a_ring_changes_nothing_in_what_is_recovered() {
+    alone(
+        "repairs::whoever_dies_while_it_recovers_a_ring_changes_nothing_in_what_is_recovered",
+        |lab| {
+            let all = [
+                (Call::Recover(Role::Sender), AtMostOnce),
+                (Call::Recover(Role::Receiver), AtLeastOnce),
+                (Call::RecoverByName, AtMostOnce),
+                (Call::Recover(Role::Sender), AtLeastOnce),
+                (Call::Recover(Role::Receiver), AtMostOnce),
+                (Call::RecoverByName, AtLeastOnce),
+            ];
+            for &(call, delivery) in lab.first(3, &all) {
+                deaths(lab, call, DeadBoth, (4, 12, delivery));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_second_death_in_the_repair_of_a_senders_changes_nothing() {
+    alone("repairs::a_second_death_in_the_repair_of_a_senders_changes_nothing", |lab| {
+        let all = [
+            (Call::Recover(Role::Receiver), Call::SendBatch, 4),
+            (Call::RecoverByName, Call::TrySend, 2),
+            (Call::Open(Role::Sender), Call::ReserveDrop, 2),
+        ];
+        for &(repair, call, slots) in lab.first(1, &all) {
+            second_deaths(lab, repair, call, One, (slots, 12, AtLeastOnce));
+        }
+    });
+}
+
+#[test]
+fn a_second_death_in_the_repair_of_a_receivers_changes_nothing() {
+    alone("repairs::a_second_death_in_the_repair_of_a_receivers_changes_nothing", |lab| {
+        let all = [
+            (Call::Recover(Role::Sender), Call::TryRecv, Full, AtMostOnce),
+            (Call::Recover(Role::Receiver), Call::TryRecv, Again, AtLeastOnce),
+            (Call::Open(Role::Receiver), Call::GiveBack, One, AtLeastOnce),
+            (Call::Recover(Role::Sender), Call::TryRecv, Full, AtLeastOnce),
+            (Call::RecoverByName, Call::TryRecv, Again, AtMostOnce),
+            (Call::Open(Role::Sender), Call::GiveBack, One, AtMostOnce),
+        ];
+        for &(repair, call, before, delivery) in lab.first(3, &all) {
+            second_deaths(lab, repair, call, before, (2, 12, delivery));
+        }
+    });
+}
