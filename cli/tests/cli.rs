@@ -1168,6 +1168,7 @@ fn a_demo_of_many_accounts_for_every_message_and_leaves_nothing_behind() {
     assert!(report["sent"].as_u64().unwrap() > 0);
     assert_eq!(report["received"], report["sent"]);
     assert_eq!(report["lost"], 0);
+    assert!(report["redelivered"].as_u64().unwrap() > 0);
     assert!(report["redelivered"].as_u64() >= report["reported_twice"].as_u64());
     let processes = &report["processes"];
     assert!(processes["receivers"].as_array().unwrap().contains(&processes["killed"]));

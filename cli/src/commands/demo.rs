@@ -42,7 +42,7 @@ pub(crate) use crew::{WorkerArgs, worker};
 /// the pids `parent`, `senders`, `receivers`, `killed` (one of them) and
 /// `replacement`; `sent`, `messages_per_second`, `bytes_per_second`, `received`
 /// (different messages), `redelivered` (of those, how many were in the killed
-/// one's hands), `reported_twice` (of those, how many it had reported before)
+/// one's hands), `reported_twice` (of those, how many it was done with)
 /// and `lost` (0: a run where it is not fails).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -33,6 +33,8 @@ const SLOTS: usize = 1024;
 /// A ring of large messages has fewer slots.
 const ROOM: usize = 1 << 26;
 const TIME: Duration = Duration::from_secs(2);
+/// How long to wait for a receiver to stand still.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Messages that a receiver has in hand at once. What it reports of them is one
 /// write, short enough for a pipe to take it whole or not at all.
@@ -127,8 +129,7 @@ fn show(
     }
     crew.work_until(start + time / 2, signals)?;
     let killed = receivers[0];
-    crew.wait_until_in_hand(killed)?;
-    crew.worker(killed)?.kill().context("killing another process")?;
+    crew.kill_in_the_middle(killed)?;
     if crew.next_end(signals, None)? != Some((killed, false)) {
         return Err(gone());
     }
@@ -155,24 +156,35 @@ fn gone() -> anyhow::Error {
 
 fn page(report: &Report, half: Duration) -> String {
     let Report { size, slots, processes, sent, redelivered, .. } = report;
+    let again = match report.reported_twice {
+        0 => String::new(),
+        twice => format!("; {twice} of them it was done with and had not released"),
+    };
     format!(
         "\
 one ring of {slots} slots; {SENDERS} senders and {RECEIVERS} receivers, each a process of its own
-sent         {sent} messages of {size} bytes in {:.2} s: {:.2} million messages/s, {:.0} MB/s
+sent         {sent} messages of {size} bytes in {:.2} s: {} messages/s, {:.0} MB/s
 killed       receiver {}, with SIGKILL after {}; receiver {} took its place
-redelivered  {redelivered} messages that it had in hand, each marked ({} of them it had reported before)
+redelivered  {redelivered} messages that it had in hand, each marked{again}
 received     {} messages, all that were sent, each checked; {} lost
 ",
         report.seconds,
-        report.messages_per_second / 1e6,
+        rate(report.messages_per_second),
         report.bytes_per_second / 1e6,
         processes.killed,
         humantime::format_duration(half),
         processes.replacement,
-        report.reported_twice,
         report.received,
         report.lost,
     )
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        1e6.. => format!("{:.2} million", per_second / 1e6),
+        1e4.. => format!("{:.0} thousand", per_second / 1e3),
+        _ => format!("{per_second:.0}"),
+    }
 }
 
 /// The workers by their pids, and what they reported. Dropped, it ends them.
@@ -180,12 +192,19 @@ received     {} messages, all that were sent, each checked; {} lost
 struct Crew {
     ring: String,
     size: usize,
-    workers: Vec<Child>,
+    workers: Vec<Worker>,
     /// Closed, these tell the senders to leave.
     leave: Vec<ChildStdin>,
     books: Arc<Mutex<Books>>,
     /// Told by whoever reads the reports, when there will be no more of them.
     silent: (mpsc::Sender<u32>, mpsc::Receiver<u32>),
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    /// While it is locked, the reports are not read.
+    gate: Arc<Mutex<()>>,
 }
 
 impl Crew {
@@ -211,7 +230,8 @@ impl Crew {
             .context("starting another process")?;
         let (pid, pipe) = (child.id(), child.stdout.take());
         self.leave.extend(child.stdin.take().filter(|_| role == Role::Sender));
-        self.workers.push(child);
+        let gate = Arc::default();
+        self.workers.push(Worker { child, gate: Arc::clone(&gate) });
         let mut pipe = BufReader::new(pipe.context("its reports")?);
         if role == Role::Receiver {
             pipe.read_exact(&mut [0; 8]).map_err(|_| gone())?;
@@ -219,7 +239,10 @@ impl Crew {
         let (books, silent) = (Arc::clone(&self.books), self.silent.0.clone());
         thread::spawn(move || {
             // However it ends, there is no more to come.
-            let _ = read(pipe, |words| lock(&books).note(role, number, words));
+            let _ = read(pipe, |numbers| {
+                drop(lock(&gate));
+                lock(&books).note(role, number, numbers);
+            });
             let _ = silent.send(pid);
         });
         Ok(pid)
@@ -247,7 +270,7 @@ impl Crew {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             match self.silent.1.recv_timeout(left.map_or(SLICE, |left| left.min(SLICE))) {
                 Ok(pid) => {
-                    let status = self.worker(pid)?.wait()?;
+                    let status = self.worker(pid)?.child.wait()?;
                     return Ok(Some((pid, status.success())));
                 }
                 Err(RecvTimeoutError::Timeout) if left == Some(Duration::ZERO) => return Ok(None),
@@ -256,20 +279,27 @@ impl Crew {
         }
     }
 
-    /// Watches a receiver for a moment in which it has messages in hand, and not for
-    /// ever.
-    fn wait_until_in_hand(&self, pid: u32) -> anyhow::Result<()> {
-        for _ in 0..100 {
+    /// Kills a receiver while it has messages in hand: it has them until its report
+    /// is read.
+    fn kill_in_the_middle(&mut self, pid: u32) -> anyhow::Result<()> {
+        let gate = Arc::clone(&self.worker(pid)?.gate);
+        let _closed = lock(&gate);
+        let end = Instant::now() + PATIENCE;
+        // When some looks in a row see the same messages in its hands, its pipe is full.
+        let (mut before, mut looks) = (None, 0);
+        while looks < 5 && Instant::now() < end {
             let info = quoit::inspect(&self.ring)?;
-            if info.seats.iter().any(|seat| seat.pid == pid && seat.reading > 0) {
-                break;
-            }
+            let seat = info.seats.iter().find(|seat| seat.pid == pid && seat.reading > 0);
+            let now = seat.map(|seat| (seat.reading, seat.received));
+            looks = if now.is_some() && now == before { looks + 1 } else { 0 };
+            before = now;
         }
-        Ok(())
+        self.worker(pid)?.child.kill().context("killing another process")
     }
 
-    fn worker(&mut self, pid: u32) -> anyhow::Result<&mut Child> {
-        self.workers.iter_mut().find(|child| child.id() == pid).context("whose pid is that?")
+    fn worker(&mut self, pid: u32) -> anyhow::Result<&mut Worker> {
+        let mut workers = self.workers.iter_mut();
+        workers.find(|worker| worker.child.id() == pid).context("whose pid is that?")
     }
 }
 
@@ -277,17 +307,17 @@ impl Drop for Crew {
     fn drop(&mut self) {
         // All of them before any is waited for: none shall complain of another's end.
         // Each call fails for those that have ended, which is as well.
-        for child in &mut self.workers {
-            let _ = child.kill();
+        for worker in &mut self.workers {
+            let _ = worker.child.kill();
         }
-        for child in &mut self.workers {
-            let _ = child.wait();
+        for worker in &mut self.workers {
+            let _ = worker.child.wait();
         }
     }
 }
 
-fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hands on the numbers that a worker reports, until it ends.
