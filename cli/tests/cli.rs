@@ -722,6 +722,10 @@ fn many_send_and_many_receive_and_each_line_goes_to_one_of_them() {
     };
     let receivers = [(); 2].map(|()| house.start("recv r"));
     until("the receivers", || house.info("r").receiver.arrivals == 2);
+    // One that says nothing, so that the stream does not end between two others.
+    let mut silent = house.start_with("send r", Stdio::piped());
+    let pipe = silent.child.stdin.take();
+    until("a sender", || house.info("r").sender.arrivals == 1);
     let senders: Vec<Run> = (0..SENDERS)
         .map(|sender| {
             let path = house.file(&format!("stdin-{sender}"), input(sender).as_bytes());
@@ -734,6 +738,8 @@ fn many_send_and_many_receive_and_each_line_goes_to_one_of_them() {
     for sender in senders {
         assert_quiet(&sender.end());
     }
+    drop(pipe);
+    assert_quiet(&silent.end());
     let mut all = Vec::new();
     for out in outs {
         let out = out.join().unwrap();
