@@ -438,7 +438,7 @@ pub enum SendError {
     /// The message can never fit.
     #[error(
         "a message of {len} bytes is too long for ring {ring:?}, which takes up to {max}: split \
-         it, or create the ring with a larger capacity"
+         it, or create the ring with room for longer ones"
     )]
     TooLong {
         /// The ring.
@@ -488,7 +488,7 @@ pub enum TrySendError {
     /// The message can never fit.
     #[error(
         "a message of {len} bytes is too long for ring {ring:?}, which takes up to {max}: split \
-         it, or create the ring with a larger capacity"
+         it, or create the ring with room for longer ones"
     )]
     TooLong {
         /// The ring.
@@ -545,7 +545,7 @@ pub enum SendTimeoutError {
     /// The message can never fit.
     #[error(
         "a message of {len} bytes is too long for ring {ring:?}, which takes up to {max}: split \
-         it, or create the ring with a larger capacity"
+         it, or create the ring with room for longer ones"
     )]
     TooLong {
         /// The ring.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::blocking::{SLICE, Tie};
 use crate::error::{Fault, Holder, OpenError, RingName};
-use crate::layout::control::{DRAINING, ENDED, LIGHT, SWEEPS, SeatWord};
+use crate::layout::control::{DRAINING, ENDED, ENDED_DEATHS, LIGHT, SWEEPS, SeatWord};
 use crate::layout::geometry::Slots;
 use crate::layout::view::View;
 use crate::link::Behind;
@@ -179,9 +179,8 @@ impl Party {
         let os = |source| OpenError::Os { ring: name.clone(), doing: "taking a seat", source };
         let generation = sync::arm_generation().map_err(os)?;
         let light = LightFence::best();
-        let deaths = view.word(role.peer().deaths());
-        // Relaxed: news. Those whom this receiver finds dead on arrival are its own to tell of.
-        let told = deaths.load(Relaxed);
+        // Relaxed: news. Whoever died since an end was last told is this receiver's to tell of, whoever found it.
+        let told = view.word(ENDED_DEATHS).load(Relaxed);
         let number = match &behind {
             None => u32::from(role == Role::Receiver),
             Some(behind) => match find_seat(&view, behind, at_most_once).map_err(os)? {
@@ -212,7 +211,10 @@ impl Party {
         let pid = if behind.is_some() { std::process::id() } else { 0 };
         let scope = if behind.is_some() { Scope::Shared } else { Scope::Private };
         // Relaxed: news. Receivers that died before it came are not this sender's.
-        let deaths = if role == Role::Receiver { told } else { deaths.load(Relaxed) };
+        let deaths = match role {
+            Role::Receiver => told,
+            Role::Sender => view.word(role.peer().deaths()).load(Relaxed),
+        };
         seats::sit(&view, number, role, light, pid);
         let mut seat = Seat {
             view,
@@ -376,16 +378,9 @@ impl Party {
         let died = deaths > self.deaths.replace(deaths);
         self.told.set(Some((arrived, if died { Presence::Died } else { Presence::Left })));
         if self.seat.role == Role::Receiver {
-            let ended = self.view().word(ENDED);
-            for _ in 0..self.view().ring().seats() {
-                // Relaxed: the exchange decides.
-                let now = ended.load(Relaxed);
-                // AcqRel: pairs with `join`.
-                let won = ended.compare_exchange(now, now.max(arrived), AcqRel, Relaxed);
-                if now >= arrived || won.is_ok() {
-                    break;
-                }
-            }
+            seats::raise(self.view(), ENDED_DEATHS, deaths);
+            // After the deaths: whoever comes and sees the end has them too.
+            seats::raise(self.view(), ENDED, arrived);
         }
     }
 

@@ -129,10 +129,12 @@ pub(crate) fn used(view: &View<Slots>) -> u32 {
 }
 
 /// Makes a counter that only grows at least `least`. Gives up on one that somebody else keeps changing.
-fn raise(view: &View<Slots>, word: Word, least: u64) {
+pub(crate) fn raise(view: &View<Slots>, word: Word, least: u64) {
     let word = view.word(word);
     for _ in 0..2 * u64::from(view.ring().seats()) {
+        // Relaxed: the exchange decides.
         let now = word.load(Relaxed);
+        // AcqRel: pairs with the Acquire of whoever arrives.
         if now >= least || word.compare_exchange(now, least, AcqRel, Relaxed).is_ok() {
             return;
         }

@@ -375,6 +375,13 @@ fn the_counters_are_those_of_the_seat_since_it_was_taken() {
 #[test]
 fn other_process() {
     let Ok(ring) = std::env::var("QUOIT_TEST_RING") else { return };
+    if std::env::var_os("QUOIT_TEST_SENDS").is_some() {
+        let tx = Sender::open(&ring).unwrap();
+        tx.send(b"half of it").unwrap();
+        writeln!(std::io::stdout(), "holds true").unwrap();
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        return;
+    }
     let rx = Receiver::open(&ring).unwrap();
     let held = rx.recv_timeout(Duration::from_secs(60));
     writeln!(std::io::stdout(), "holds {}", held.is_ok()).unwrap();
@@ -384,10 +391,16 @@ fn other_process() {
 /// A receiver in another process that has a message in hand.
 #[cfg(target_os = "linux")]
 fn holder(ring: &str) -> std::process::Child {
+    other(ring, &[])
+}
+
+#[cfg(target_os = "linux")]
+fn other(ring: &str, more: &[(&str, &str)]) -> std::process::Child {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "other_process", "--nocapture"])
+        .envs(more.iter().copied())
         .env("QUOIT_TEST_RING", ring)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -436,4 +449,26 @@ fn a_sender_that_comes_after_all_receivers_were_killed_fills_the_ring() {
     // The dead one's message is one of the four.
     assert_eq!(tx.try_send_batch(&[b"1", b"2", b"3", b"4"]).unwrap(), 3);
     assert!(tx.try_send(b"x").unwrap_err().is_full());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stream_that_was_cut_does_not_pass_for_whole_whoever_found_the_dead_sender() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let name = folder.path().join("ring").into_os_string().into_string().unwrap();
+    mpmc::create(&name, &options(0)).unwrap();
+    let mut dead = other(&name, &[("QUOIT_TEST_SENDS", "1")]);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    assert_eq!(quoit::recover(&name).unwrap().seats, 1);
+    let rx = Receiver::open(&name).unwrap();
+    assert_eq!(rx.recv().unwrap().to_vec(), b"half of it");
+    assert!(rx.recv().unwrap_err().is_disconnected());
+    assert_eq!(rx.stats().end, Some(Presence::Died));
+    // The next stream is another one.
+    let next = Receiver::open(&name).unwrap();
+    let tx = Sender::open(&name).unwrap();
+    drop(tx);
+    assert!(next.recv().unwrap_err().is_disconnected());
+    assert_eq!(next.stats().end, Some(Presence::Left));
 }

@@ -79,6 +79,8 @@ words! { Word, WORDS, ALL_WORDS;
     RECEIVER_PID = 0x2110;
     /// Arrivals of senders whose end has been reported. Written by the receiver.
     ENDED = 0x2120;
+    /// Ring of slots: deaths of senders that were told with the last end. Receivers, by the largest.
+    ENDED_DEATHS = 0x2128;
     /// Times the receiver found the ring empty and waited. News only.
     RECEIVER_WAITS = 0x2180;
     /// Times the receiver woke the sender. News only.
