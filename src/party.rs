@@ -22,7 +22,7 @@ use crate::ring::Damage;
 use crate::ring::mpmc::{self, Left};
 use crate::roster::{Presence, Role};
 use crate::seats::{self, Entry};
-use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use crate::sync::Ordering::{Acquire, Relaxed, SeqCst};
 use crate::sync::{self, AtomicU32, Deadline, LightFence, Scope, Slept};
 use crate::wake;
 
