@@ -1,13 +1,15 @@
 //! How soon a sleeper learns of what the other process did: `just latency`.
 //!
-//! Three spans, each between two processes, each with the sleeper really asleep in the kernel when it begins:
+//! Four spans, each between two processes, each with the sleeper really asleep in the kernel when it begins:
 //!
 //! - from kill -9 of the sender to the receiver's `Disconnected`, on an empty ring;
 //! - from kill -9 of the receiver to the sender's `Disconnected`, on a full ring;
-//! - from before `send` to after the return of the receiver's `recv`.
+//! - from before `send` to after the return of the receiver's `recv`;
+//! - of a ring of slots, from kill -9 of a sender in its claim to the return of the receiver's `recv` with the message of
+//!   another sender that lay behind it.
 //!
-//! A death wakes nobody: it is found when a slice of sleep ends, so the first two depend on the moment of the kill within
-//! the slice, which is drawn at random.
+//! A death wakes nobody: it is found when a slice of sleep ends, so all but the third depend on the moment of the kill
+//! within the slice, which is drawn at random. Whoever waits behind a claim sleeps in shorter slices.
 #![allow(clippy::print_stdout)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use quoit::spsc::{Receiver, Sender};
-use quoit::{Options, Wait};
+use quoit::{Options, Wait, mpmc};
 
 /// Kills of each end, and messages to a sleeper.
 const DEATHS: usize = 200;
@@ -35,6 +37,10 @@ fn main() {
         return match &*role {
             "sender" => hold(Sender::open(&path).unwrap()),
             "receiver" => hold(Receiver::open(&path).unwrap()),
+            "claim" => {
+                let mut tx = mpmc::Sender::open(&path).unwrap();
+                hold(tx.reserve(1).unwrap())
+            }
             _ => receive(&path, &role),
         };
     }
@@ -47,6 +53,9 @@ fn main() {
     }
     for wait in [Wait::Block, Wait::Adaptive] {
         print(&format!("send to a sleeper, {wait:?}"), &wakes(wait));
+    }
+    for wait in [Wait::Block, Wait::Adaptive] {
+        print(&format!("killed in a claim, receiver {wait:?}"), &claims(wait));
     }
 }
 
@@ -175,6 +184,37 @@ fn deaths(victim: &str, wait: Wait) -> Histogram<u64> {
         drop(other);
         let (returned, disconnected) = survivor.join().unwrap();
         assert!(disconnected);
+        spans.record(returned.saturating_sub(killed)).unwrap();
+    }
+    spans
+}
+
+/// From the kill of a sender in its claim to the message behind that claim.
+fn claims(wait: Wait) -> Histogram<u64> {
+    let mut spans = histogram();
+    let mut random = Random(0xc1a1);
+    let place = Place::new();
+    mpmc::create(&place.path, &Options::new().capacity(16).keep_open(true)).unwrap();
+    let tx = mpmc::Sender::open(&place.path).unwrap();
+    for _ in 0..DEATHS {
+        let other = Other::start("claim", &place);
+        tx.send(b"behind").unwrap();
+        let (tell, told) = mpsc::channel();
+        let path = place.path.clone();
+        let survivor = std::thread::spawn(move || {
+            // SAFETY: gettid takes nothing.
+            tell.send(unsafe { libc::gettid() }).unwrap();
+            let rx = mpmc::Receiver::open(&path).unwrap();
+            rx.set_wait(wait);
+            let message = rx.recv().unwrap();
+            (now(), message.to_vec())
+        });
+        asleep(std::process::id(), told.recv().unwrap());
+        std::thread::sleep(SLICE.mul_f64(random.fraction()));
+        let killed = now();
+        drop(other);
+        let (returned, message) = survivor.join().unwrap();
+        assert_eq!(message, b"behind");
         spans.record(returned.saturating_sub(killed)).unwrap();
     }
     spans

@@ -1,0 +1,26 @@
+//! What `quoit::mpmc` promises to many processes, whatever happens to some of them.
+//!
+//! Nearly all processes here work on their own: this same program, told by its environment which [`worker`] to be. Each
+//! writes down what it is about to do and how it went, in a file that outlives it ([`notes`]), and the test compares the
+//! books ([`books`]). `QUOIT_CROWD=full` runs the claims at their full size (`just crowd`).
+#![cfg(target_os = "linux")]
+
+mod books;
+mod busy;
+mod flow;
+mod harness;
+#[path = "../processes/journal.rs"]
+mod journal;
+mod notes;
+mod seats;
+mod stalled;
+mod storm;
+mod wakes;
+mod wiped;
+mod worker;
+
+/// Not a claim: what the other processes run. It does nothing when nobody made it one of them.
+#[test]
+fn other_process() {
+    worker::run();
+}
