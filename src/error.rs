@@ -726,6 +726,46 @@ impl From<RecvError> for RecvTimeoutError {
     }
 }
 
+impl TrySendError {
+    /// What a blocking call makes of it, once it has dealt with `Full`.
+    pub(crate) fn still_room(self) -> SendError {
+        match self {
+            TrySendError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
+            TrySendError::Disconnected { ring } => SendError::Disconnected { ring },
+            TrySendError::Fault(fault) => SendError::Fault(fault),
+            // Callers have dealt with it.
+            TrySendError::Full => SendError::Disconnected { ring: RingName::new("(channel)") },
+        }
+    }
+}
+
+impl SendTimeoutError {
+    /// What a call without a deadline makes of it.
+    pub(crate) fn without_deadline(self) -> SendError {
+        match self {
+            SendTimeoutError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
+            SendTimeoutError::Fault(fault) => SendError::Fault(fault),
+            // `Timeout` cannot be: the deadline was never.
+            SendTimeoutError::Disconnected { ring } | SendTimeoutError::Timeout { ring, .. } => {
+                SendError::Disconnected { ring }
+            }
+        }
+    }
+}
+
+impl RecvTimeoutError {
+    /// What a call without a deadline makes of it.
+    pub(crate) fn without_deadline(self) -> RecvError {
+        match self {
+            RecvTimeoutError::Fault(fault) => RecvError::Fault(fault),
+            // `Timeout` cannot be: the deadline was never.
+            RecvTimeoutError::Disconnected { ring } | RecvTimeoutError::Timeout { ring, .. } => {
+                RecvError::Disconnected { ring }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

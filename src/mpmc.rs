@@ -151,40 +151,6 @@ const SEATS_OF_A_CHANNEL: u32 = 2;
 ))]
 const RETRIES: u32 = 3;
 
-/// What a blocking call makes of a refusal that is not `Full`.
-fn still_room(error: TrySendError) -> SendError {
-    match error {
-        TrySendError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
-        TrySendError::Disconnected { ring } => SendError::Disconnected { ring },
-        TrySendError::Fault(fault) => SendError::Fault(fault),
-        // Callers have dealt with it.
-        TrySendError::Full => SendError::Disconnected { ring: RingName::new("(channel)") },
-    }
-}
-
-/// What a call without a deadline makes of the error of one with a deadline.
-fn never_timed_out(error: SendTimeoutError) -> SendError {
-    match error {
-        SendTimeoutError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
-        SendTimeoutError::Fault(fault) => SendError::Fault(fault),
-        // `Timeout` cannot be: the deadline was never.
-        SendTimeoutError::Disconnected { ring } | SendTimeoutError::Timeout { ring, .. } => {
-            SendError::Disconnected { ring }
-        }
-    }
-}
-
-/// What a call without a deadline makes of the error of one with a deadline.
-fn never_timed_out_recv(error: RecvTimeoutError) -> RecvError {
-    match error {
-        RecvTimeoutError::Fault(fault) => RecvError::Fault(fault),
-        // `Timeout` cannot be: the deadline was never.
-        RecvTimeoutError::Disconnected { ring } | RecvTimeoutError::Timeout { ring, .. } => {
-            RecvError::Disconnected { ring }
-        }
-    }
-}
-
 /// A sender on a full ring waits so many times as long for a stretch as a receiver looks for one message.
 const STRETCH_LOOKS: u32 = 8;
 
@@ -487,9 +453,9 @@ impl Sender {
         match self.try_send(message) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full) => {
-                self.send_slow(message, Deadline::NEVER).map_err(never_timed_out)
+                self.send_slow(message, Deadline::NEVER).map_err(SendTimeoutError::without_deadline)
             }
-            Err(error) => Err(still_room(error)),
+            Err(error) => Err(error.still_room()),
         }
     }
 
@@ -516,7 +482,7 @@ impl Sender {
         match self.try_send(message) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full) => self.send_slow(message, deadline),
-            Err(error) => Err(still_room(error).into()),
+            Err(error) => Err(error.still_room().into()),
         }
     }
 
@@ -575,7 +541,7 @@ impl Sender {
     /// As [`send`](Self::send), when nothing at all was sent; one message that is too long refuses the whole call before a
     /// byte is written.
     pub fn send_batch<B: AsRef<[u8]>>(&self, messages: &[B]) -> Result<usize, SendError> {
-        self.batch_until(messages, Deadline::NEVER).map_err(never_timed_out)
+        self.batch_until(messages, Deadline::NEVER).map_err(SendTimeoutError::without_deadline)
     }
 
     /// As [`send_batch`](Self::send_batch), waiting at most `timeout` in all.
@@ -609,7 +575,7 @@ impl Sender {
         messages: &[B],
         deadline: Deadline,
     ) -> Result<usize, SendTimeoutError> {
-        self.check_lengths(messages).map_err(still_room)?;
+        self.check_lengths(messages).map_err(TrySendError::still_room)?;
         let mut sent = 0;
         while sent < messages.len() {
             let rest = &messages[sent..];
@@ -617,13 +583,13 @@ impl Sender {
                 match self.check() {
                     Ok(()) => {}
                     Err(_) if sent > 0 => break,
-                    Err(error) => return Err(still_room(error).into()),
+                    Err(error) => return Err(error.still_room().into()),
                 }
             }
             let tried = match self.try_batch(rest) {
                 Ok(now) => Ok(now),
                 Err(TrySendError::Full) => self.until_room(deadline, 0, |_| self.batch(rest)),
-                Err(error) => Err(still_room(error).into()),
+                Err(error) => Err(error.still_room().into()),
             };
             match tried {
                 Ok(now) => sent += now,
@@ -698,7 +664,7 @@ impl Sender {
     ///
     /// As [`send`](Self::send).
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_>, SendError> {
-        self.reserve_until(len, Deadline::NEVER).map_err(never_timed_out)
+        self.reserve_until(len, Deadline::NEVER).map_err(SendTimeoutError::without_deadline)
     }
 
     /// As [`try_reserve`](Self::try_reserve), waiting for room at most `timeout`.
@@ -733,7 +699,7 @@ impl Sender {
         deadline: Deadline,
     ) -> Result<Reservation<'_>, SendTimeoutError> {
         if self.party.unusual() || self.reserved.get().is_some() {
-            self.check().map_err(still_room)?;
+            self.check().map_err(TrySendError::still_room)?;
         }
         let claim = match self.ring.try_claim(len) {
             Ok(claim) => claim,
@@ -1067,7 +1033,7 @@ impl Receiver {
     /// soon as a new sender comes.
     #[inline(always)]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {
-        self.take_until(Deadline::NEVER).map_err(never_timed_out_recv)
+        self.take_until(Deadline::NEVER).map_err(RecvTimeoutError::without_deadline)
     }
 
     /// The next message, waiting for it at most `timeout`. A timeout that overflows the clock means for ever.
@@ -1225,7 +1191,7 @@ impl Receiver {
         to: &mut Vec<Message<'a>>,
         max: usize,
     ) -> Result<usize, RecvError> {
-        self.batch_until(to, max, Deadline::NEVER).map_err(never_timed_out_recv)
+        self.batch_until(to, max, Deadline::NEVER).map_err(RecvTimeoutError::without_deadline)
     }
 
     /// As [`recv_batch`](Self::recv_batch), waiting at most `timeout`.

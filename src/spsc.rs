@@ -103,40 +103,6 @@ pub fn channel(options: &Options) -> Result<(Sender, Receiver), OpenError> {
     Ok((sender, receiver))
 }
 
-/// What a blocking call makes of a refusal that is not `Full`.
-fn still_room(error: TrySendError) -> SendError {
-    match error {
-        TrySendError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
-        TrySendError::Disconnected { ring } => SendError::Disconnected { ring },
-        TrySendError::Fault(fault) => SendError::Fault(fault),
-        // Callers have dealt with it.
-        TrySendError::Full => SendError::Disconnected { ring: RingName::new("(channel)") },
-    }
-}
-
-/// What a call without a deadline makes of the error of one with a deadline.
-fn never_timed_out(error: SendTimeoutError) -> SendError {
-    match error {
-        SendTimeoutError::TooLong { ring, len, max } => SendError::TooLong { ring, len, max },
-        SendTimeoutError::Fault(fault) => SendError::Fault(fault),
-        // `Timeout` cannot be: the deadline was never.
-        SendTimeoutError::Disconnected { ring } | SendTimeoutError::Timeout { ring, .. } => {
-            SendError::Disconnected { ring }
-        }
-    }
-}
-
-/// What a call without a deadline makes of the error of one with a deadline.
-fn never_timed_out_recv(error: RecvTimeoutError) -> RecvError {
-    match error {
-        RecvTimeoutError::Fault(fault) => RecvError::Fault(fault),
-        // `Timeout` cannot be: the deadline was never.
-        RecvTimeoutError::Disconnected { ring } | RecvTimeoutError::Timeout { ring, .. } => {
-            RecvError::Disconnected { ring }
-        }
-    }
-}
-
 /// A sender on a full ring waits so many times as long for a stretch as a receiver looks for one message: some tens of
 /// microseconds, in which a receiver that is at work frees it.
 const STRETCH_LOOKS: u32 = 8;
@@ -337,9 +303,9 @@ impl Sender {
         match self.try_send(message) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full) => {
-                self.send_slow(message, Deadline::NEVER).map_err(never_timed_out)
+                self.send_slow(message, Deadline::NEVER).map_err(SendTimeoutError::without_deadline)
             }
-            Err(error) => Err(still_room(error)),
+            Err(error) => Err(error.still_room()),
         }
     }
 
@@ -373,7 +339,7 @@ impl Sender {
         match self.try_send(message) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full) => self.send_slow(message, deadline),
-            Err(error) => Err(still_room(error).into()),
+            Err(error) => Err(error.still_room().into()),
         }
     }
 
@@ -423,7 +389,7 @@ impl Sender {
     /// As [`send`](Self::send), when nothing at all was sent; one message that is too long refuses the whole call before
     /// a byte is written.
     pub fn send_batch<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
-        self.batch_until(messages, Deadline::NEVER).map_err(never_timed_out)
+        self.batch_until(messages, Deadline::NEVER).map_err(SendTimeoutError::without_deadline)
     }
 
     /// As [`send_batch`](Self::send_batch), waiting at most `timeout` in all.
@@ -463,7 +429,7 @@ impl Sender {
             let tried = match self.try_send_batch(rest) {
                 Ok(now) => Ok(now),
                 Err(TrySendError::Full) => self.batch_slow(rest, deadline),
-                Err(error) => Err(still_room(error).into()),
+                Err(error) => Err(error.still_room().into()),
             };
             match tried {
                 Ok(now) => sent += now,
@@ -537,7 +503,7 @@ impl Sender {
     ///
     /// As [`send`](Self::send).
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_>, SendError> {
-        self.reserve_until(len, Deadline::NEVER).map_err(never_timed_out)
+        self.reserve_until(len, Deadline::NEVER).map_err(SendTimeoutError::without_deadline)
     }
 
     /// As [`try_reserve`](Self::try_reserve), waiting for room at most `timeout`.
@@ -572,7 +538,7 @@ impl Sender {
         deadline: Deadline,
     ) -> Result<Reservation<'_>, SendTimeoutError> {
         if self.link.unusual() {
-            self.check().map_err(still_room)?;
+            self.check().map_err(TrySendError::still_room)?;
         }
         let claim = match self.ring.try_claim(len) {
             Ok(claim) => Ok(claim),
@@ -897,7 +863,7 @@ impl Receiver {
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
         match self.take_until(Deadline::NEVER) {
             Ok(()) => Ok(Message::new(self)),
-            Err(error) => Err(never_timed_out_recv(error)),
+            Err(error) => Err(error.without_deadline()),
         }
     }
 
