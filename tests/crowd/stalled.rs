@@ -208,3 +208,23 @@ fn a_receiver_stopped_with_a_message_in_hand_is_named_and_not_robbed_and_goes_on
         assert_eq!(ring.deaths(), 0);
     });
 }
+
+#[test]
+fn a_receiver_stopped_with_the_last_message_in_hand_is_named_by_those_who_wait_for_the_end() {
+    everywhere(|ring, wait| {
+        let (tx, rx) = (Sender::open(&ring.path).unwrap(), Receiver::open(&ring.path).unwrap());
+        rx.set_wait(wait);
+        tx.send(&body(1)).unwrap();
+        let mut stopped = ring.process("hold 1", FEW);
+        stopped.ready(&ring, 1);
+        stopped.stop();
+        drop(tx);
+        let error = at_its_deadline(|| rx.recv_timeout(A_WHILE).map(drop)).unwrap_err();
+        names(&error, "receiver", &stopped);
+        stopped.go_on();
+        stopped.go(1);
+        assert!(rx.recv().unwrap_err().is_disconnected());
+        stopped.go(2);
+        stopped.finish();
+    });
+}

@@ -1,5 +1,6 @@
 //! Everybody dies at once, and others go on.
 
+use std::sync::Barrier;
 use std::time::Duration;
 
 use quoit::mpmc::{Receiver, Sender};
@@ -118,5 +119,32 @@ fn the_end_is_told_after_what_was_in_other_hands_is_done_with() {
                 holder.finish();
             }
         }
+    }
+}
+
+#[test]
+fn those_who_hold_something_do_not_wait_for_each_other_at_the_end() {
+    for start in [0, 0u64.wrapping_sub(1)] {
+        let ring = Ring::new(Shape { start, ..Shape::default() });
+        let tx = Sender::open(&ring.path).unwrap();
+        let receivers: Vec<_> = (0..3).map(|_| Receiver::open(&ring.path).unwrap()).collect();
+        (0..3).for_each(|number| tx.send(&body(number)).unwrap());
+        let all_hold = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for rx in receivers {
+                let all_hold = &all_hold;
+                scope.spawn(move || {
+                    let held = rx.recv().unwrap();
+                    all_hold.wait();
+                    let error = rx.recv_timeout(Duration::from_secs(20)).map(drop).unwrap_err();
+                    assert!(error.is_disconnected(), "{error}");
+                    drop(held);
+                    assert!(rx.recv().unwrap_err().is_disconnected());
+                });
+            }
+            all_hold.wait();
+            drop(tx);
+        });
+        assert_eq!(ring.info().used, 0);
     }
 }
