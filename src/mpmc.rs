@@ -39,7 +39,8 @@
 //! # The end
 //!
 //! `Disconnected` comes when no sender is left, nothing can be taken, and nothing is in another receiver's hands: what is
-//! there may come back. A worker that is killed at the very end loses nothing.
+//! there may come back. A worker that is killed at the very end loses nothing. A handle that has a message in hand itself
+//! waits for no other's, because they would wait for each other.
 //!
 //! # Who stands still
 //!

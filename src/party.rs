@@ -99,6 +99,8 @@ pub(crate) struct Party {
     deaths: Cell<u64>,
     /// Who holds the slot that is waited for.
     blocker: Cell<Option<u32>>,
+    /// Who has one of the last messages in hand, of which the end is waited for.
+    last: Cell<Option<u32>>,
     /// Whether what is waited for may be there all the same.
     hurried: Cell<bool>,
     naps: Cell<u32>,
@@ -245,6 +247,7 @@ impl Party {
             told: Cell::new(None),
             deaths: Cell::new(deaths),
             blocker: Cell::new(None),
+            last: Cell::new(None),
             hurried: Cell::new(false),
             naps: Cell::new(0),
             probed_ms: Cell::new(0),
@@ -271,6 +274,7 @@ impl Party {
             told: self.told.clone(),
             deaths: self.deaths.clone(),
             blocker: Cell::new(None),
+            last: Cell::new(None),
             hurried: Cell::new(false),
             naps: Cell::new(0),
             probed_ms: self.probed_ms.clone(),
@@ -403,7 +407,7 @@ impl Party {
 
     /// Who holds the slot that is waited for, for the sentence of a timeout.
     pub(crate) fn holder(&self) -> Option<Holder> {
-        let seat = self.blocker.get()?;
+        let seat = self.blocker.get().or(self.last.get())?;
         let role = Entry::load(self.view(), seat).here()?;
         // Relaxed: news.
         let pid = self.view().seat(seat, SeatWord::PID).load(Relaxed);
@@ -525,6 +529,7 @@ impl Party {
                 self.look_after(behind).map_err(|source| self.not_asked(source))?;
             }
         }
+        self.last.set(None);
         match self.seat.role {
             Role::Sender => Ok(self.nobody_left()),
             Role::Receiver => Ok(self.nobody_left() && self.is_drained()?),
@@ -532,7 +537,7 @@ impl Party {
     }
 
     /// No sender is left: is there nothing either that another receiver may leave behind? It may die with a message in hand,
-    /// or give it back. Messages in this handle's own hands do not count.
+    /// or give it back. Whoever has a message in hand itself waits for no other's.
     #[cold]
     fn is_drained(&self) -> Result<bool, Fault> {
         if self.told.get().is_some_and(|(told, _)| told == self.gone.get()) {
@@ -550,11 +555,15 @@ impl Party {
         sync::fence(SeqCst);
         // W3 Relaxed: as in `wake::announce`.
         let heard = self.view().word32(LIGHT).load(Relaxed) == 0 || sync::remote_fence();
-        let except = (self.open.get() != 0).then_some(self.number());
-        match mpmc::left(self.view(), except) {
+        match mpmc::left(self.view()) {
             Left::Nothing => return Ok(true),
+            // Two who hold something would wait for each other.
+            Left::InHand(_) if self.open.get() != 0 => return Ok(true),
             Left::Messages => self.blocked_by(None, true),
-            Left::InHand(holder) => self.blocked_by(Some(holder), !heard),
+            Left::InHand(holder) => {
+                self.blocked_by(Some(holder), !heard);
+                self.last.set(Some(holder));
+            }
         }
         Ok(false)
     }

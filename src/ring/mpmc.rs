@@ -855,17 +855,15 @@ pub enum Left {
     InHand(u32),
 }
 
-/// What is left, but for what is in the hands of `except`.
-pub fn left(view: &View<Slots>, except: Option<u32>) -> Left {
+/// What is left.
+pub fn left(view: &View<Slots>) -> Left {
     let mut left = Left::Nothing;
     for index in 0..view.ring().slots() {
         // M5 Acquire: what was done before a release, or before a message was put aside, is seen with it.
         let word = Word(view.slot(index).load(Acquire));
         match word.state() {
             Some(State::Ready | State::Redeliver) => return Left::Messages,
-            Some(State::Reading | State::Writing) if Some(word.owner()) != except => {
-                left = Left::InHand(word.owner());
-            }
+            Some(State::Reading | State::Writing) => left = Left::InHand(word.owner()),
             _ => {}
         }
     }
