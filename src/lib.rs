@@ -38,6 +38,8 @@ mod layout;
 #[allow(unreachable_pub)]
 mod region;
 #[allow(unreachable_pub)]
+#[cfg_attr(any(loom, shuttle), allow(clippy::len_without_is_empty))]
+// A message is not a collection.
 mod ring;
 mod roster;
 #[allow(unreachable_pub)]
@@ -52,6 +54,10 @@ mod draft;
     target_os = "linux",
     not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
 ))]
+mod endpoint;
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+#[path = "endpoint/model.rs"]
+#[allow(unreachable_pub)]
 mod endpoint;
 #[cfg(all(
     target_os = "linux",
@@ -94,6 +100,7 @@ pub use roster::Presence;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
+    pub use crate::endpoint::{Process, Ring};
     pub use crate::layout::{control, geometry, record, slot, view};
     pub use crate::region::{heap, slots};
     pub use crate::ring::{Refused, mpmc, spsc};

@@ -18,25 +18,24 @@ use crate::{options::Wait, wake};
 const PROBE_EVERY_MS: u64 = 10;
 
 /// What stands behind a named ring; a channel has nothing of the kind.
-#[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", all(loom, feature = "model"), all(shuttle, feature = "model")))]
 pub(crate) type Behind = crate::endpoint::Endpoint;
 
 /// What stands behind a named ring: nothing can, here.
-#[cfg(any(
-    not(target_os = "linux"),
+#[cfg(not(any(
+    target_os = "linux",
     all(loom, feature = "model"),
     all(shuttle, feature = "model")
-))]
+)))]
 pub(crate) use nothing::Behind;
 
-#[cfg(any(
-    not(target_os = "linux"),
+#[cfg(not(any(
+    target_os = "linux",
     all(loom, feature = "model"),
     all(shuttle, feature = "model")
-))]
+)))]
 mod nothing {
-    /// There are no named rings in this world.
+    /// There are no named rings on this system.
     #[derive(Debug)]
     pub(crate) enum Behind {}
 

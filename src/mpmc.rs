@@ -169,6 +169,17 @@ fn damage(refused: Refused) -> Damage {
 
 macro_rules! opening {
     ($role:ident) => {
+        /// Opens the ring of a modelled process and takes a seat.
+        ///
+        /// # Errors
+        ///
+        /// As opening a ring by its name.
+        #[doc(hidden)]
+        #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+        pub fn of(process: &crate::endpoint::Process) -> Result<Self, OpenError> {
+            Self::behind(process.open(None)?)
+        }
+
         /// Makes the ring `name` and takes a seat at it.
         ///
         /// A plain name is a file in the folder of plain names (`/dev/shm/quoit-<uid>`, or `QUOIT_DIR`); a name with a `/`
@@ -252,9 +263,10 @@ macro_rules! opening {
             }
         }
 
-        #[cfg(all(
+        #[cfg(any(
             target_os = "linux",
-            not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+            all(loom, feature = "model"),
+            all(shuttle, feature = "model")
         ))]
         fn behind(endpoint: crate::endpoint::Endpoint) -> Result<Self, OpenError> {
             Self::at(Place {

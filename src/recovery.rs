@@ -167,10 +167,15 @@ pub(crate) fn give_up_own(view: &View<Slots>, mine: u32, at_most_once: bool) {
 ))]
 pub fn recover(name: &str) -> Result<Recovered, crate::error::OpenError> {
     use crate::endpoint::{Endpoint, Kind};
-    let endpoint = Endpoint::open(name, Kind::Mpmc, None, &crate::options::Options::new())?;
+    at(&Endpoint::open(name, Kind::Mpmc, None, &crate::options::Options::new())?)
+}
+
+/// The same at a ring that is open.
+#[cfg(any(target_os = "linux", all(loom, feature = "model"), all(shuttle, feature = "model")))]
+pub(crate) fn at(endpoint: &Behind) -> Result<Recovered, crate::error::OpenError> {
     let at_most_once = endpoint.delivery() == crate::options::Delivery::AtMostOnce;
     let view = endpoint.slots()?;
-    sweep(&view, &endpoint, None, Suspects::All, at_most_once).map_err(|source| {
+    sweep(&view, endpoint, None, Suspects::All, at_most_once).map_err(|source| {
         let ring = endpoint.name().clone();
         crate::error::OpenError::Os { ring, doing: "looking for the dead", source }
     })

@@ -110,7 +110,7 @@ impl Entry {
     }
 
     /// What the word and the lock say together.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(any(not(target_os = "linux"), loom, shuttle), allow(dead_code))] // For `inspect`.
     pub(crate) const fn presence(self, lock_held: bool) -> Presence {
         match self.0 & 7 {
             1 | 2 if lock_held => Presence::Present,

@@ -125,6 +125,17 @@ fn damage(refused: Refused) -> Damage {
 
 macro_rules! opening {
     ($role:ident) => {
+        /// Opens the ring of a modelled process and takes this end.
+        ///
+        /// # Errors
+        ///
+        /// As opening a ring by its name.
+        #[doc(hidden)]
+        #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+        pub fn of(process: &crate::endpoint::Process) -> Result<Self, OpenError> {
+            Self::behind(process.open(Some(Role::$role))?)
+        }
+
         /// Makes the ring `name` and takes this end of it.
         ///
         /// A plain name is a file in the folder of plain names (`/dev/shm/quoit-<uid>`, or `QUOIT_DIR`); a name with a `/`
@@ -245,10 +256,7 @@ impl Side for Sender {
 impl Sender {
     opening!(Sender);
 
-    #[cfg(all(
-        target_os = "linux",
-        not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
-    ))]
+    #[cfg(any(target_os = "linux", all(loom, feature = "model"), all(shuttle, feature = "model")))]
     fn behind(endpoint: Behind) -> Result<Self, OpenError> {
         let (view, name, keep_open) =
             (endpoint.view()?, endpoint.name().clone(), endpoint.keep_open());
@@ -789,10 +797,7 @@ impl Side for Receiver {
 impl Receiver {
     opening!(Receiver);
 
-    #[cfg(all(
-        target_os = "linux",
-        not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
-    ))]
+    #[cfg(any(target_os = "linux", all(loom, feature = "model"), all(shuttle, feature = "model")))]
     fn behind(endpoint: Behind) -> Result<Self, OpenError> {
         let (view, name, keep_open) =
             (endpoint.view()?, endpoint.name().clone(), endpoint.keep_open());

@@ -6,8 +6,8 @@
 //!
 //! # What the model leaves out
 //!
-//! Time: a deadline never passes. Sleeps have no slices, so a lost wake-up is a deadlock, which the checker reports; a
-//! model with deaths turns slices on ([`set_slices`]), and then a sleep returns at once.
+//! Time: a deadline never passes. Sleeps have no slices, so a lost wake-up is a deadlock, which the checker reports; when
+//! somebody has died the slices on a word end ([`expire`]), those of later sleeps too, and the clock of whoever slept moves on.
 
 use core::cell::Cell as StdCell;
 use core::time::Duration;
@@ -19,7 +19,7 @@ use loom as checker;
 use shuttle as checker;
 
 use checker::sync::atomic;
-use checker::sync::{Condvar, Mutex};
+use checker::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{Ordering, Scope, Slept};
 
@@ -36,7 +36,7 @@ enum Life {
 
 checker::thread_local! {
     static LIFE: StdCell<Life> = StdCell::new(Life::Immortal);
-    static SLICES: StdCell<bool> = StdCell::new(false);
+    static CLOCK_MS: StdCell<u64> = StdCell::new(0);
 }
 
 /// What unwinds a dead actor.
@@ -54,9 +54,10 @@ pub fn actor<T>(steps: Option<u32>, body: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Makes every sleep of this thread return at once, as the slices of the native world do sooner or later.
-pub fn set_slices(on: bool) {
-    SLICES.with(|slices| slices.set(on));
+/// Dies here and now.
+pub fn die() -> ! {
+    LIFE.with(|life| life.set(Life::Dead));
+    resume_unwind(Box::new(Died));
 }
 
 /// Whether the actor that runs here has died: its destructors do nothing.
@@ -77,6 +78,8 @@ pub fn step() {
     let died = LIFE.with(|life| match life.get() {
         Life::Immortal => false,
         Life::Dead => true,
+        // Whoever fails an assertion ends by that, its destructors included.
+        Life::Steps(0) if std::thread::panicking() => false,
         Life::Steps(0) => {
             life.set(Life::Dead);
             true
@@ -89,7 +92,7 @@ pub fn step() {
     if died {
         // A destructor that touches shared memory after its owner's death is a fault of the code under test.
         assert!(!std::thread::panicking(), "a dead actor's destructor took a shared step");
-        resume_unwind(Box::new(Died));
+        die();
     }
 }
 
@@ -99,6 +102,7 @@ macro_rules! atomic {
         #[derive(Debug)]
         pub struct $name {
             inner: atomic::$inner,
+            #[allow(dead_code)] // Nobody sleeps on a word of 64 bits.
             queue: Queue,
         }
 
@@ -159,16 +163,29 @@ macro_rules! atomic {
     };
 }
 
-/// The futex of one word: how many sleep on it.
+/// The futex of one word.
 #[derive(Debug)]
 struct Queue {
-    asleep: Mutex<u32>,
+    sleepers: Mutex<Sleepers>,
     woken: Condvar,
+}
+
+#[derive(Debug)]
+struct Sleepers {
+    asleep: u32,
+    /// Whether sleeps end by themselves.
+    expired: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Sleepers> {
+        self.sleepers.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { asleep: Mutex::new(0), woken: Condvar::new() }
+        Self { sleepers: Mutex::new(Sleepers { asleep: 0, expired: false }), woken: Condvar::new() }
     }
 }
 
@@ -293,23 +310,36 @@ impl Deadline {
     }
 }
 
-/// The model has no clock.
+/// What a slice takes.
+const SLICE_MS: u64 = 100;
+
+/// A clock that moves only for whoever sleeps: by a slice for each that ended by itself.
 pub fn coarse_ms() -> u64 {
-    0
+    CLOCK_MS.with(StdCell::get)
+}
+
+fn slice_ended() -> Slept {
+    CLOCK_MS.with(|clock| clock.set(clock.get() + SLICE_MS));
+    Slept::TimedOut
 }
 
 /// The kernel's wait: compares and sleeps in one step against every wake.
-pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, _: Scope) -> Slept {
+pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, scope: Scope) -> Slept {
     step();
-    if SLICES.with(StdCell::get) {
-        checker::thread::yield_now();
-        return Slept::TimedOut;
-    }
     fence(Ordering::SeqCst);
-    let mut asleep = word.queue().asleep.lock().unwrap_or_else(|poison| poison.into_inner());
-    if word.peek() == expected {
-        *asleep += 1;
-        drop(word.queue().woken.wait(asleep));
+    let mut sleepers = word.queue().lock();
+    if word.peek() != expected {
+        return Slept::Look;
+    }
+    if scope == Scope::Shared && sleepers.expired {
+        drop(sleepers);
+        yield_now();
+        return slice_ended();
+    }
+    sleepers.asleep += 1;
+    let woken = word.queue().woken.wait(sleepers).unwrap_or_else(|poison| poison.into_inner());
+    if woken.expired {
+        return slice_ended();
     }
     Slept::Look
 }
@@ -318,13 +348,21 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, _: Scope) -> Sle
 pub fn futex_wake(word: &AtomicU32, n: u32, _: Scope) -> u32 {
     step();
     fence(Ordering::SeqCst);
-    let mut asleep = word.queue().asleep.lock().unwrap_or_else(|poison| poison.into_inner());
-    let woken = n.min(*asleep);
-    *asleep -= woken;
+    let mut sleepers = word.queue().lock();
+    let woken = n.min(sleepers.asleep);
+    sleepers.asleep -= woken;
     for _ in 0..woken {
         word.queue().woken.notify_one();
     }
     woken
+}
+
+/// Ends all slices on a word, those to come included: somebody has died, and nothing but time wakes whoever waits for it.
+pub fn expire(word: &AtomicU32) {
+    let mut sleepers = word.queue().lock();
+    sleepers.asleep = 0;
+    sleepers.expired = true;
+    word.queue().woken.notify_all();
 }
 
 /// Both sides of the handshake are full fences here: the pair is what `membarrier` gives.
