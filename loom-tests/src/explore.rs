@@ -1,4 +1,7 @@
 //! Running one model.
+//!
+//! Knows the checker's builder, how deep to go, and what a run has to say of itself. Knows nothing of rings.
+#![allow(clippy::print_stdout)] // The figures of a run, which CI adds up.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,34 +17,75 @@ impl Outcomes {
         *self.0.lock().expect("no panic while held").entry(outcome.to_string()).or_default() += 1;
     }
 
+    /// Fails unless these are the outcomes that were seen: none less, and none more, unless the exploration went deeper than
+    /// usual.
+    pub fn are(&self, expected: &[&str]) {
+        let seen = self.seen();
+        let missing: Vec<_> =
+            expected.iter().filter(|one| !seen.iter().any(|s| s == *one)).collect();
+        assert!(missing.is_empty(), "never seen: {missing:?}; seen: {seen:?}");
+        assert!(
+            seen.len() == expected.len() || depth() != Depth::Usual,
+            "more than expected: {seen:?}"
+        );
+    }
+
     /// The outcomes seen, in order.
     pub fn seen(&self) -> Vec<String> {
         self.0.lock().expect("no panic while held").keys().cloned().collect()
     }
 }
 
-/// Preemptions that an execution may have: `usual`, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
-fn preemptions_or(usual: usize) -> usize {
-    std::env::var("LOOM_MAX_PREEMPTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+/// How far to explore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// As each model says.
+    Usual,
+    /// One preemption more, and every step of every sweep (`MODEL_DEEP`).
+    Deep,
+    /// So many preemptions (`LOOM_MAX_PREEMPTIONS`), and every step.
+    Preemptions(usize),
 }
 
-/// Preemptions that an execution may have: 2, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
-pub fn preemptions() -> usize {
-    preemptions_or(2)
+fn depth() -> Depth {
+    let preemptions = std::env::var("LOOM_MAX_PREEMPTIONS").ok().and_then(|n| n.parse().ok());
+    match preemptions {
+        Some(preemptions) => Depth::Preemptions(preemptions),
+        None if std::env::var_os("MODEL_DEEP").is_some() => Depth::Deep,
+        None => Depth::Usual,
+    }
+}
+
+/// Preemptions of most models.
+const PREEMPTIONS: usize = 2;
+
+/// Preemptions of models of many steps or many actors.
+const FEW_PREEMPTIONS: usize = 1;
+
+/// Branches of one execution: many more than any model has, so whoever needs more does not end.
+const MAX_BRANCHES: usize = 20_000;
+
+/// Preemptions that an execution may have, where `usual` is what everyday runs have.
+fn preemptions(usual: usize) -> usize {
+    match depth() {
+        Depth::Usual => usual,
+        Depth::Deep => usual + 1,
+        Depth::Preemptions(preemptions) => preemptions,
+    }
 }
 
 /// Explores `model`, which spawns all its actors; prints and answers how many executions there were.
 pub fn explore(name: &str, at_least: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
-    explore_to(preemptions(), name, at_least, model)
+    explore_to(preemptions(PREEMPTIONS), name, at_least, model)
 }
 
-/// The same for a model of many steps: at most 1 preemption, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+/// The same for a model of many steps.
 pub fn explore_wide(
     name: &str,
     at_least: usize,
     model: impl Fn() + Send + Sync + 'static,
 ) -> usize {
-    explore_to(preemptions_or(1), name, at_least, model)
+    explore_to(preemptions(FEW_PREEMPTIONS), name, at_least, model)
 }
 
 fn explore_to(
@@ -50,10 +94,18 @@ fn explore_to(
     at_least: usize,
     model: impl Fn() + Send + Sync + 'static,
 ) -> usize {
+    let executions = check(preemptions, model);
+    assert!(executions >= at_least, "{name}: only {executions} executions: a hollow pass");
+    println!("model {name}: {executions} executions, at most {preemptions} preemptions");
+    executions
+}
+
+/// Has the checker run every execution; answers how many there were.
+fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
     let executions = Arc::new(AtomicUsize::new(0));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 100_000;
+    builder.max_branches = MAX_BRANCHES;
     builder.check({
         let executions = Arc::clone(&executions);
         move || {
@@ -61,10 +113,7 @@ fn explore_to(
             model();
         }
     });
-    let executions = executions.load(Relaxed);
-    assert!(executions >= at_least, "{name}: only {executions} executions: a hollow pass");
-    println!("model {name}: {executions} executions, at most {preemptions} preemptions");
-    executions
+    executions.load(Relaxed)
 }
 
 /// Explores `model` once for each step at which its mortal actor may die, until it no longer dies: `model` is given the
@@ -74,35 +123,59 @@ pub fn sweep(
     at_least_steps: u32,
     model: impl Fn(u32) -> bool + Clone + Send + Sync + 'static,
 ) -> usize {
+    sweep_to(preemptions(PREEMPTIONS), 1, name, at_least_steps, model)
+}
+
+/// The same for a model of many steps.
+pub fn sweep_wide(
+    name: &str,
+    at_least_steps: u32,
+    model: impl Fn(u32) -> bool + Clone + Send + Sync + 'static,
+) -> usize {
+    sweep_every(1, name, at_least_steps, model)
+}
+
+/// The same where everyday runs look at every `stride`-th step only.
+pub fn sweep_every(
+    stride: usize,
+    name: &str,
+    at_least_steps: u32,
+    model: impl Fn(u32) -> bool + Clone + Send + Sync + 'static,
+) -> usize {
+    let stride = if depth() == Depth::Usual { stride } else { 1 };
+    sweep_to(preemptions(FEW_PREEMPTIONS), stride, name, at_least_steps, model)
+}
+
+fn sweep_to(
+    preemptions: usize,
+    stride: usize,
+    name: &str,
+    at_least_steps: u32,
+    model: impl Fn(u32) -> bool + Clone + Send + Sync + 'static,
+) -> usize {
     let mut total = 0;
-    for step in 0.. {
+    for step in (0..).step_by(stride) {
         let died = Arc::new(AtomicUsize::new(0));
-        let executions = Arc::new(AtomicUsize::new(0));
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(preemptions());
-        builder.max_branches = 100_000;
-        builder.check({
-            let (model, died, executions) =
-                (model.clone(), Arc::clone(&died), Arc::clone(&executions));
+        let executions = check(preemptions, {
+            let (model, died) = (model.clone(), Arc::clone(&died));
             move || {
-                executions.fetch_add(1, Relaxed);
                 died.fetch_add(usize::from(model(step)), Relaxed);
             }
         });
-        total += executions.load(Relaxed);
+        total += executions;
         if std::env::var_os("MODEL_STEPS").is_some() {
-            println!("model {name}: step {step}: {} executions", executions.load(Relaxed));
+            println!("model {name}: step {step}: {executions} executions");
         }
         if died.load(Relaxed) == 0 {
             assert!(
                 step >= at_least_steps,
                 "{name}: the actor has only {step} steps: a hollow sweep"
             );
+            let each = if stride == 1 { "each".into() } else { format!("every {stride}th") };
             println!(
-                "model {name}: {total} executions, death at each of {step} steps, at most {} preemptions",
-                preemptions()
+                "model {name}: {total} executions, death at {each} of {step} steps, at most {preemptions} preemptions"
             );
-            return total;
+            break;
         }
     }
     total

@@ -246,7 +246,17 @@ fn two_senders_claim_in_order_and_a_receiver_gets_all_of_it_whole() {
         assert_all(&sent, &got);
         noted.note(format!("{}, {} in all", early, got.len()));
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        ", 2 in all",
+        "a0 a1, 2 in all",
+        "a0 a1, 3 in all",
+        "a0 b0, 2 in all",
+        "a0, 2 in all",
+        "a0, 3 in all",
+        "b0 a0, 2 in all",
+        "b0, 2 in all",
+        "b0, 3 in all",
+    ]);
 }
 
 /// M-I4, M5 to M7. The receivers are clones of one handle and sign with one number.
@@ -271,7 +281,7 @@ fn two_receivers_get_each_message_once_and_in_order() {
         assert_no_hole(&got);
         assert_all(&[(A, sent)], &got);
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&["a0 a1 | ", "a0 a1 | a2", "a0 a2 | a1", "a0 | a1", "a1 a2 | a0", "a1 | a0"]);
 }
 
 /// Claims and takes of four at once, over the wrap, with a slot that comes free.
@@ -293,7 +303,7 @@ fn two_senders_and_two_receivers_exchange_a_message_each() {
         assert_no_hole(&got);
         assert_eq!(got.len() as u8, 1 + sent[0] + sent[1]);
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[" | a0", "a0 | ", "a0 | b0", "b0 | a0"]);
 }
 
 /// M2, its Release: a sender that was idle jumps over what others claimed, on the word of one slot.
@@ -320,7 +330,7 @@ fn an_idle_sender_catches_up_with_an_active_one() {
         assert_all(&[(A, a), (B, b)], &got);
         noted.note(line(&got));
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&["a0 a1 a2", "a0 a1 b0", "a0 b0 a1", "b0 a0", "b0 a0 a1"]);
 }
 
 /// M6, its Release: a receiver that was idle jumps over what others took, on the word of one slot.
@@ -354,7 +364,7 @@ fn an_idle_receiver_catches_up_with_an_active_one() {
         assert_no_hole(&got);
         assert_all(&[(A, sent)], &got);
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&["", "a0", "a1", "a2"]);
 }
 
 /// Stores that garble nothing but the hints: each model has one of them.
@@ -394,7 +404,7 @@ fn a_sender_that_attaches_while_others_go_on_finds_its_place() {
         assert_all(&[(A, a), (B, b)], &got);
         noted.note(line(&got));
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&["a0 a1 a2", "a0 a1 b0", "a0 b0 a1", "b0 a0", "b0 a0 a1"]);
 }
 
 /// H1, H2, M1: a receiver that comes late believes the hint as far as a slot proves it.
@@ -422,7 +432,7 @@ fn a_receiver_that_attaches_while_others_go_on_finds_its_place() {
         let got = [got, late, rest(&ring)].concat();
         assert_all(&[(A, a)], &got);
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&["", "a0", "a1", "a2"]);
 }
 
 /// H2: a hint that lies leads nobody past what is not claimed, or not taken, and calls no ring corrupt.
@@ -459,7 +469,7 @@ fn a_hint_that_lies_misleads_nobody() {
             assert_no_hole(&got);
             assert_all(&[(A, 1), (B, b)], &got);
         });
-        println!("{:?}", outcomes.seen());
+        outcomes.are(&["1 a0", "1 a0 b0"]);
     }
 }
 
@@ -523,7 +533,23 @@ fn of_a_dead_sender_what_was_accepted_is_received_and_its_claim_is_stepped_over(
         ));
         died
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        "0+0 sent, 0 skipped early",
+        "0+0 sent, 0 skipped late",
+        "0+0 sent, 1 skipped early",
+        "0+0 sent, 1 skipped late",
+        "0+1 sent, 0 skipped early",
+        "0+1 sent, 1 skipped early",
+        "1+0 sent, 0 skipped early",
+        "1+0 sent, 0 skipped late",
+        "1+0 sent, 1 skipped early",
+        "1+0 sent, 1 skipped late",
+        "1+1 sent, 0 skipped early",
+        "1+1 sent, 1 skipped early",
+        "2+0 sent, 0 skipped early",
+        "2+0 sent, 0 skipped late",
+        "2+1 sent, 0 skipped early",
+    ]);
 }
 
 /// G1, G2, M9: the same between the claims of another sender, which goes on.
@@ -570,7 +596,18 @@ fn a_dead_senders_claim_holds_up_no_other_sender_once_it_is_repaired() {
         assert_all(&[(A, a), (B, b)], &got);
         died
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " of 0 1",
+        " of 0 1, repaired",
+        " of 1 1",
+        "a0 b0 of 1 1",
+        "a0 of 1 1",
+        "a0 of 1 1, repaired",
+        "b0 a0 of 1 1",
+        "b0 of 0 1",
+        "b0 of 0 1, repaired",
+        "b0 of 1 1",
+    ]);
 }
 
 /// What a receiver did that may have died: it notes nothing that it has not done, and all that it has.
@@ -648,9 +685,51 @@ fn a_receivers_death(name: &str, given_back: bool) -> Outcomes {
 #[test]
 fn a_dead_receivers_message_is_delivered_again_marked_and_no_other() {
     let outcomes = a_receivers_death("a receiver's death, at least once", false);
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " | a0 a1 early",
+        " | a0 a1 late",
+        " | a0 a1! early",
+        " | a0 early",
+        " | a0 late",
+        " | a0! a1 early",
+        " | a1 a0! early",
+        " | a1 early",
+        " | a1 late",
+        "a0 a1 |  early",
+        "a0 a1 |  late",
+        "a0 |  early",
+        "a0 |  late",
+        "a0 | a1 early",
+        "a0 | a1 late",
+        "a0 | a1! early",
+        "a1 | a0 early",
+        "a1 | a0 late",
+    ]);
+}
+
+/// The same where one of the two messages was in somebody's hand before.
+#[test]
+fn a_message_that_meets_a_second_death_is_marked_once_more() {
     let outcomes = a_receivers_death("a receiver's second death with a message", true);
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " | a0! a1 early",
+        " | a0! a1 late",
+        " | a0! a1! early",
+        " | a0! early",
+        " | a0! late",
+        " | a1 a0! early",
+        " | a1 early",
+        " | a1 late",
+        "a0! a1 |  early",
+        "a0! a1 |  late",
+        "a0! |  early",
+        "a0! |  late",
+        "a0! | a1 early",
+        "a0! | a1 late",
+        "a0! | a1! early",
+        "a1 | a0! early",
+        "a1 | a0! late",
+    ]);
 }
 
 /// As above where a message is delivered at most once: what was in the dead one's hands is lost and counted.
@@ -694,7 +773,19 @@ fn a_dead_receivers_message_is_lost_and_counted_where_that_is_asked_for() {
         assert_all(&[(A, sent)], &all);
         died
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " of 2 early",
+        " of 2 late",
+        " of 3 early",
+        "a0 a1 of 2 early",
+        "a0 a1 of 2 late",
+        "a0 a1 of 3 early",
+        "a0 a1 of 3 late",
+        "a0 of 2 early",
+        "a0 of 2 late",
+        "a0 of 3 early",
+        "a0 of 3 late",
+    ]);
 }
 
 /// G1 to G3, E1, E2: whoever repairs after a sender and a receiver dies at each step; another repairs again, while a sender
@@ -758,7 +849,15 @@ fn a_dead_repairers_work_is_done_again_and_nothing_stays_hidden() {
         assert!(got.iter().all(|got| (got.attempts, got.position) == if got.n == 0 { (2, 0) } else { (1, 2) }), "{got:?}");
         died
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " of 1",
+        " of 1 again",
+        "b0! b1 of 2",
+        "b0! of 1",
+        "b0! of 1 again",
+        "b0! of 2",
+        "b0! of 2 again",
+    ]);
 }
 
 /// G1 to G3 where a message is delivered at most once: it is counted once, whenever whoever counts it dies.
@@ -809,7 +908,7 @@ fn a_message_that_is_lost_is_counted_once_whoever_dies_counting() {
         assert_eq!(line(&got), if sent == 3 { "a1 a2" } else { "a1" });
         died
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&["2 false", "2 true", "3 false", "3 true"]);
 }
 
 /// M8, E1 to E3: a message that is given back goes to somebody, marked, and is missed by nobody.
@@ -843,7 +942,26 @@ fn a_message_that_is_given_back_is_received_once_more_by_whoever_finds_it() {
             assert_eq!(got.attempts, 1 + u32::from(before));
         }
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " | a0",
+        " | a0 a1",
+        " | a0 a1!",
+        " | a0! a1",
+        " | a1",
+        " | a1 a0!",
+        "a0 a1 | ",
+        "a0 a1! | ",
+        "a0 | ",
+        "a0 | a1",
+        "a0 | a1!",
+        "a0! a1 | ",
+        "a0! | a1",
+        "a1 a0! | ",
+        "a1 | ",
+        "a1 | a0",
+        "a1 | a0!",
+        "a1! | a0",
+    ]);
 }
 
 /// M4, M9: a claim that is given up in the middle is stepped over, and whoever waits for its slot a lap later gets it.
@@ -871,5 +989,31 @@ fn a_claim_that_is_given_up_is_stepped_over_and_makes_room() {
         let got = [got, rest(&ring)].concat();
         assert_all(&[(A, a), (B, b)], &got);
     });
-    println!("{:?}", outcomes.seen());
+    outcomes.are(&[
+        " of 0 1, 0",
+        " of 0 1, 1",
+        " of 0 2, 0",
+        " of 0 2, 1",
+        " of 1 0, 0",
+        " of 1 0, 1",
+        " of 1 1, 1",
+        "a0 b0 of 1 1, 1",
+        "a0 b0 of 1 2, 1",
+        "a0 of 1 0, 1",
+        "a0 of 1 1, 1",
+        "a0 of 1 2, 1",
+        "b0 a0 of 1 1, 1",
+        "b0 a0 of 1 2, 1",
+        "b0 b1 of 0 2, 0",
+        "b0 b1 of 0 2, 1",
+        "b0 b1 of 1 2, 0",
+        "b0 of 0 1, 0",
+        "b0 of 0 1, 1",
+        "b0 of 0 2, 0",
+        "b0 of 0 2, 1",
+        "b0 of 1 1, 0",
+        "b0 of 1 1, 1",
+        "b0 of 1 2, 0",
+        "b0 of 1 2, 1",
+    ]);
 }

@@ -134,5 +134,5 @@ fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_room_and_by_the_end() {
         receiver.join().expect("ends");
         noted.note(sender.join().expect("ends"));
     });
-    assert_eq!(outcomes.seen(), ["0", "1"], "sent before the receiver let go");
+    outcomes.are(&["0", "1"]);
 }
