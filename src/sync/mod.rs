@@ -24,6 +24,8 @@ pub use native::*;
 #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
 mod model;
 #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+mod weaken;
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
 pub use model::*;
 
 /// Whether the waiters on a word are all threads of this process.

@@ -10,6 +10,7 @@
 //! somebody has died the slices on a word end ([`expire`]), those of later sleeps too, and the clock of whoever slept moves on.
 
 use core::cell::Cell as StdCell;
+use core::panic::Location;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -21,7 +22,7 @@ use shuttle as checker;
 use checker::sync::atomic;
 use checker::sync::{Condvar, Mutex, MutexGuard};
 
-use super::{Ordering, Scope, Slept};
+use super::{Ordering, Scope, Slept, weaken};
 
 /// Whether this world is a model.
 pub const MODELLED: bool = true;
@@ -113,42 +114,55 @@ macro_rules! atomic {
             }
 
             /// A load.
+            #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
                 step();
+                let order = weaken::access(Location::caller(), order);
                 self.inner.load(order)
             }
 
             /// A store.
+            #[track_caller]
             pub fn store(&self, value: $value, order: Ordering) {
                 step();
+                let order = weaken::access(Location::caller(), order);
                 self.inner.store(value, order);
             }
 
             /// Stores and answers what was there.
+            #[track_caller]
             pub fn swap(&self, value: $value, order: Ordering) -> $value {
                 step();
+                let order = weaken::access(Location::caller(), order);
                 self.inner.swap(value, order)
             }
 
             /// Bitwise or.
+            #[track_caller]
             pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
                 step();
+                let order = weaken::access(Location::caller(), order);
                 self.inner.fetch_or(value, order)
             }
 
             /// Bitwise and.
+            #[track_caller]
             pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
                 step();
+                let order = weaken::access(Location::caller(), order);
                 self.inner.fetch_and(value, order)
             }
 
             /// Addition.
+            #[track_caller]
             pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
                 step();
+                let order = weaken::access(Location::caller(), order);
                 self.inner.fetch_add(value, order)
             }
 
             /// Compare and swap.
+            #[track_caller]
             pub fn compare_exchange(
                 &self,
                 current: $value,
@@ -157,6 +171,7 @@ macro_rules! atomic {
                 failure: Ordering,
             ) -> Result<$value, $value> {
                 step();
+                let success = weaken::access(Location::caller(), success);
                 self.inner.compare_exchange(current, new, success, failure)
             }
         }
@@ -194,11 +209,11 @@ impl Default for Queue {
 struct NoQueue;
 
 mod wide {
-    use super::{NoQueue as Queue, Ordering, atomic, step};
+    use super::{Location, NoQueue as Queue, Ordering, atomic, step, weaken};
     atomic!(AtomicU64, AtomicU64, u64);
 }
 mod narrow {
-    use super::{Ordering, Queue, atomic, step};
+    use super::{Location, Ordering, Queue, atomic, step, weaken};
     atomic!(AtomicU32, AtomicU32, u32);
 
     impl AtomicU32 {
@@ -267,8 +282,11 @@ impl Cell {
 }
 
 /// A fence.
+#[track_caller]
 pub fn fence(order: Ordering) {
-    atomic::fence(order);
+    if let Some(order) = weaken::fence(Location::caller(), order) {
+        atomic::fence(order);
+    }
 }
 
 /// A turn of a spin loop: somebody else must run before it can end.
@@ -381,6 +399,7 @@ impl LightFence {
     }
 
     /// Orders the caller's stores before its later loads.
+    #[track_caller]
     pub fn run(self) {
         fence(Ordering::SeqCst);
     }
