@@ -4,7 +4,7 @@
 #![cfg(loom)]
 
 use loom::thread;
-use quoit::{Options, Wait, spsc};
+use quoit::{Options, Wait, mpmc, spsc};
 use quoit_loom_tests::{Outcomes, explore};
 
 /// W1, W2: a sleeping receiver gets each message. The sender keeps its handle, so that its leaving wakes nobody.
@@ -135,4 +135,22 @@ fn a_sender_that_sleeps_on_a_full_ring_is_woken_by_room_and_by_the_end() {
         noted.note(sender.join().expect("ends"));
     });
     outcomes.are(&["0", "1"]);
+}
+
+/// What a lost wake-up would look like, so that it is one failed model and not the end of the test program: the handles of
+/// the threads that wait for ever are dropped while loom's report unwinds.
+#[test]
+#[should_panic = "deadlock"]
+fn a_wait_that_nobody_ends_is_a_deadlock_and_is_told_as_one() {
+    explore("channel: nobody sends", 1, || {
+        let (tx, mut rx) = spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        let (jobs, queue) = mpmc::channel(&Options::new().capacity(2)).expect("legal in a model");
+        let waits = thread::spawn(move || {
+            let kept = tx;
+            drop(queue.recv());
+            kept
+        });
+        drop(rx.recv());
+        drop((waits.join(), jobs));
+    });
 }

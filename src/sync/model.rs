@@ -61,9 +61,10 @@ pub fn die() -> ! {
     resume_unwind(Box::new(Died));
 }
 
-/// Whether the actor that runs here has died: its destructors do nothing.
+/// Whether the actor that runs here has died: its destructors do nothing. So do those of whoever panics, because the model
+/// has failed then; and after a deadlock the checker has no thread left whose steps theirs could be.
 pub fn dead() -> bool {
-    LIFE.try_with(|life| life.get() == Life::Dead).unwrap_or(false)
+    std::thread::panicking() || LIFE.try_with(|life| life.get() == Life::Dead).unwrap_or(false)
 }
 
 /// Runs `body` without counting its steps: for setting up.
