@@ -1,11 +1,12 @@
 //! Running one model.
 //!
 //! Knows the checker's builder, how deep to go, and what a run has to say of itself. Knows nothing of rings.
-#![allow(clippy::print_stdout)] // The figures of a run, which CI adds up.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // The figures of a run, which CI adds up.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 /// What a model's executions ended in, and how often.
 #[derive(Clone, Debug, Default)]
@@ -94,25 +95,74 @@ fn explore_to(
     at_least: usize,
     model: impl Fn() + Send + Sync + 'static,
 ) -> usize {
-    let executions = check(preemptions, model);
+    let executions = check(name, None, preemptions, model);
     assert!(executions >= at_least, "{name}: only {executions} executions: a hollow pass");
     println!("model {name}: {executions} executions, at most {preemptions} preemptions");
     executions
 }
 
+std::thread_local! {
+    /// What is being explored: the model, the step of death if there is one, and which execution this is.
+    static HERE: RefCell<Option<(String, Option<u32>, usize)>> = const { RefCell::new(None) };
+}
+
+/// The execution that is to be told (`MODEL_TELL`), and of which step of death.
+fn told() -> Option<(Option<u32>, usize)> {
+    let wish = std::env::var("MODEL_TELL").ok()?;
+    let number =
+        |text: &str| text.parse().unwrap_or_else(|_| panic!("MODEL_TELL is [STEP:]EXECUTION"));
+    Some(match wish.split_once(':') {
+        Some((step, execution)) => (Some(number(step) as u32), number(execution)),
+        None => (None, number(&wish)),
+    })
+}
+
+/// Says of a panic which execution it was.
+fn say_where() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Some((name, step, execution)) = HERE.with_borrow_mut(Option::take) {
+                let step = step.map(|step| format!("{step}:")).unwrap_or_default();
+                eprintln!("model {name}: fails; MODEL_TELL={step}{execution} tells how");
+            }
+            usual(panic);
+        }));
+    });
+}
+
 /// Has the checker run every execution; answers how many there were.
-fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
+fn check(
+    name: &str,
+    step: Option<u32>,
+    preemptions: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) -> usize {
+    say_where();
+    let told = told().map(|(_, execution)| execution);
     let executions = Arc::new(AtomicUsize::new(0));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = MAX_BRANCHES;
+    if let Some(told) = told {
+        builder.checkpoint_interval = 1;
+        builder.max_permutations = Some(told + 1);
+    }
+    HERE.set(Some((name.to_owned(), step, 0)));
     builder.check({
         let executions = Arc::clone(&executions);
         move || {
-            executions.fetch_add(1, Relaxed);
+            let execution = executions.fetch_add(1, Relaxed) + 1;
+            HERE.with_borrow_mut(|here| here.iter_mut().for_each(|here| here.2 = execution));
+            quoit::model::tell(told == Some(execution));
             model();
         }
     });
+    HERE.set(None);
+    if let Some(told) = told {
+        panic!("that was execution {told} of {name}: it did not fail");
+    }
     executions.load(Relaxed)
 }
 
@@ -154,9 +204,10 @@ fn sweep_to(
     model: impl Fn(u32) -> bool + Clone + Send + Sync + 'static,
 ) -> usize {
     let mut total = 0;
-    for step in (0..).step_by(stride) {
+    let told = told().and_then(|(step, _)| step);
+    for step in (0..).step_by(stride).skip_while(|step| told.is_some_and(|told| *step != told)) {
         let died = Arc::new(AtomicUsize::new(0));
-        let executions = check(preemptions, {
+        let executions = check(name, Some(step), preemptions, {
             let (model, died) = (model.clone(), Arc::clone(&died));
             move || {
                 died.fetch_add(usize::from(model(step)), Relaxed);

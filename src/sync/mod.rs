@@ -24,9 +24,13 @@ pub use native::*;
 #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
 mod model;
 #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+mod story;
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
 mod weaken;
 #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
 pub use model::*;
+#[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
+pub use story::tell;
 
 /// Whether the waiters on a word are all threads of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

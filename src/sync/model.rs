@@ -22,7 +22,7 @@ use shuttle as checker;
 use checker::sync::atomic;
 use checker::sync::{Condvar, Mutex, MutexGuard};
 
-use super::{Ordering, Scope, Slept, weaken};
+use super::{Ordering, Scope, Slept, story, weaken};
 
 /// Whether this world is a model.
 pub const MODELLED: bool = true;
@@ -56,7 +56,9 @@ pub fn actor<T>(steps: Option<u32>, body: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Dies here and now.
+#[track_caller]
 pub fn die() -> ! {
+    story::step(Location::caller(), || "dies before this".into());
     LIFE.with(|life| life.set(Life::Dead));
     resume_unwind(Box::new(Died));
 }
@@ -76,6 +78,7 @@ pub fn quietly<T>(body: impl FnOnce() -> T) -> T {
 }
 
 /// One shared step: the actor may die here, before it takes effect.
+#[track_caller]
 pub fn step() {
     let died = LIFE.with(|life| match life.get() {
         Life::Immortal => false,
@@ -119,7 +122,9 @@ macro_rules! atomic {
             pub fn load(&self, order: Ordering) -> $value {
                 step();
                 let order = weaken::access(Location::caller(), order);
-                self.inner.load(order)
+                let found = self.inner.load(order);
+                story::step(Location::caller(), || format!("load {order:?}: {found:#x}"));
+                found
             }
 
             /// A store.
@@ -127,6 +132,7 @@ macro_rules! atomic {
             pub fn store(&self, value: $value, order: Ordering) {
                 step();
                 let order = weaken::access(Location::caller(), order);
+                story::step(Location::caller(), || format!("store {order:?}: {value:#x}"));
                 self.inner.store(value, order);
             }
 
@@ -135,7 +141,11 @@ macro_rules! atomic {
             pub fn swap(&self, value: $value, order: Ordering) -> $value {
                 step();
                 let order = weaken::access(Location::caller(), order);
-                self.inner.swap(value, order)
+                let found = self.inner.swap(value, order);
+                story::step(Location::caller(), || {
+                    format!("swap {order:?}: {found:#x} with {value:#x}")
+                });
+                found
             }
 
             /// Bitwise or.
@@ -143,7 +153,11 @@ macro_rules! atomic {
             pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
                 step();
                 let order = weaken::access(Location::caller(), order);
-                self.inner.fetch_or(value, order)
+                let found = self.inner.fetch_or(value, order);
+                story::step(Location::caller(), || {
+                    format!("fetch_or {order:?}: {found:#x} with {value:#x}")
+                });
+                found
             }
 
             /// Bitwise and.
@@ -151,7 +165,11 @@ macro_rules! atomic {
             pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
                 step();
                 let order = weaken::access(Location::caller(), order);
-                self.inner.fetch_and(value, order)
+                let found = self.inner.fetch_and(value, order);
+                story::step(Location::caller(), || {
+                    format!("fetch_and {order:?}: {found:#x} with {value:#x}")
+                });
+                found
             }
 
             /// Addition.
@@ -159,7 +177,11 @@ macro_rules! atomic {
             pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
                 step();
                 let order = weaken::access(Location::caller(), order);
-                self.inner.fetch_add(value, order)
+                let found = self.inner.fetch_add(value, order);
+                story::step(Location::caller(), || {
+                    format!("fetch_add {order:?}: {found:#x} with {value:#x}")
+                });
+                found
             }
 
             /// Compare and swap.
@@ -173,7 +195,14 @@ macro_rules! atomic {
             ) -> Result<$value, $value> {
                 step();
                 let success = weaken::access(Location::caller(), success);
-                self.inner.compare_exchange(current, new, success, failure)
+                let done = self.inner.compare_exchange(current, new, success, failure);
+                story::step(Location::caller(), || match done {
+                    Ok(_) => format!("exchange {success:?}: {current:#x} for {new:#x}"),
+                    Err(found) => {
+                        format!("exchange of {current:#x} for {new:#x} in vain: {found:#x}")
+                    }
+                });
+                done
             }
         }
     };
@@ -210,11 +239,11 @@ impl Default for Queue {
 struct NoQueue;
 
 mod wide {
-    use super::{Location, NoQueue as Queue, Ordering, atomic, step, weaken};
+    use super::{Location, NoQueue as Queue, Ordering, atomic, step, story, weaken};
     atomic!(AtomicU64, AtomicU64, u64);
 }
 mod narrow {
-    use super::{Location, Ordering, Queue, atomic, step, weaken};
+    use super::{Location, Ordering, Queue, atomic, step, story, weaken};
     atomic!(AtomicU32, AtomicU32, u32);
 
     impl AtomicU32 {
@@ -286,6 +315,7 @@ impl Cell {
 #[track_caller]
 pub fn fence(order: Ordering) {
     if let Some(order) = weaken::fence(Location::caller(), order) {
+        story::step(Location::caller(), || format!("fence {order:?}"));
         atomic::fence(order);
     }
 }
@@ -342,12 +372,22 @@ fn slice_ended() -> Slept {
     Slept::TimedOut
 }
 
+/// The actor that runs: 0 is the model's own thread, and the others are numbered as they are spawned.
+pub(super) fn whoever_runs() -> String {
+    format!("{:?}", checker::thread::current().id())
+        .replace("ThreadId(", "thread ")
+        .replace(')', "")
+}
+
 /// The kernel's wait: compares and sleeps in one step against every wake.
+#[track_caller]
 pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, scope: Scope) -> Slept {
     step();
-    fence(Ordering::SeqCst);
+    atomic::fence(Ordering::SeqCst);
     let mut sleepers = word.queue().lock();
-    if word.peek() != expected {
+    let now = word.peek();
+    story::step(Location::caller(), || format!("sleep while {expected:#x}; it is {now:#x}"));
+    if now != expected {
         return Slept::Look;
     }
     if scope == Scope::Shared && sleepers.expired {
@@ -364,11 +404,13 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, scope: Scope) ->
 }
 
 /// The kernel's wake.
+#[track_caller]
 pub fn futex_wake(word: &AtomicU32, n: u32, _: Scope) -> u32 {
     step();
-    fence(Ordering::SeqCst);
+    atomic::fence(Ordering::SeqCst);
     let mut sleepers = word.queue().lock();
     let woken = n.min(sleepers.asleep);
+    story::step(Location::caller(), || format!("wake {n}; {} sleep", sleepers.asleep));
     sleepers.asleep -= woken;
     for _ in 0..woken {
         word.queue().woken.notify_one();
