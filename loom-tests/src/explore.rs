@@ -1,41 +1,11 @@
-//! Running one model.
+//! Running one model over loom: every execution that the bound allows.
 //!
 //! Knows the checker's builder, how deep to go, and what a run has to say of itself. Knows nothing of rings.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // The figures of a run, which CI adds up.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Once};
-
-/// What a model's executions ended in, and how often.
-#[derive(Clone, Debug, Default)]
-pub struct Outcomes(Arc<Mutex<BTreeMap<String, usize>>>);
-
-impl Outcomes {
-    /// Notes how this execution ended.
-    pub fn note(&self, outcome: impl ToString) {
-        *self.0.lock().expect("no panic while held").entry(outcome.to_string()).or_default() += 1;
-    }
-
-    /// Fails unless these are the outcomes that were seen: none less, and none more, unless the exploration went deeper than
-    /// usual.
-    pub fn are(&self, expected: &[&str]) {
-        let seen = self.seen();
-        let missing: Vec<_> =
-            expected.iter().filter(|one| !seen.iter().any(|s| s == *one)).collect();
-        assert!(missing.is_empty(), "never seen: {missing:?}; seen: {seen:?}");
-        assert!(
-            seen.len() == expected.len() || depth() != Depth::Usual,
-            "more than expected: {seen:?}"
-        );
-    }
-
-    /// The outcomes seen, in order.
-    pub fn seen(&self) -> Vec<String> {
-        self.0.lock().expect("no panic while held").keys().cloned().collect()
-    }
-}
+use std::sync::{Arc, Once};
 
 /// How far to explore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +16,11 @@ enum Depth {
     Deep,
     /// So many preemptions (`LOOM_MAX_PREEMPTIONS`), and every step.
     Preemptions(usize),
+}
+
+/// Whether an exploration goes deeper than usual: then it may see more.
+pub(crate) fn deeper() -> bool {
+    depth() != Depth::Usual
 }
 
 fn depth() -> Depth {
