@@ -261,7 +261,17 @@ fn of_four_and_four_whoever_sleeps_is_woken_though_nobody_leaves() {
     let outcomes = Outcomes::default();
     let seen = outcomes.clone();
     sample("four and four asleep on a channel", 6000, move || {
-        let (txs, rxs) = channel(2);
+        // The fewer there are, the less a wake-up that was lost is made good by the next.
+        let (each, (txs, rxs)) = (1 + below(EACH.into()), channel(2));
+        // Takes one, if there is one, gives it back, and wants no more.
+        let giver = thread::spawn({
+            let (rx, seen) = (rxs[0].clone(), seen.clone());
+            move || {
+                let given = rx.try_recv().map(Message::give_back);
+                note(&seen, if given.is_ok() { "given back" } else { "empty" });
+                rx
+            }
+        });
         let senders: Vec<_> = txs
             .into_iter()
             .enumerate()
@@ -269,29 +279,50 @@ fn of_four_and_four_whoever_sleeps_is_woken_though_nobody_leaves() {
                 let seen = seen.clone();
                 thread::spawn(move || {
                     tx.set_wait(Wait::Block);
-                    for n in 0..EACH {
+                    for n in 0..each as u8 {
                         if below(4) == 0 {
                             drop(tx.reserve(8).expect("the receivers stay"));
                             note(&seen, "claim given up");
                         }
-                        tx.send(&message(me as u8, n)).expect("the receivers stay");
+                        if below(2) == 0 {
+                            let mut claim = tx.reserve(8).expect("the receivers stay");
+                            claim.write_at(0, &message(me as u8, n)).expect("room");
+                            thread::yield_now();
+                            claim.commit().expect("usable");
+                        } else {
+                            tx.send(&message(me as u8, n)).expect("the receivers stay");
+                        }
                     }
                     tx
                 })
             })
             .collect();
-        // As many as there are, so that each that is given back needs one more.
+        // As many as there are, in uneven shares.
+        let shares = [below(2 * each + 1), below(2 * each + 1)];
         let receivers: Vec<_> = rxs
             .into_iter()
-            .map(|rx| {
+            .zip(shares.into_iter().flat_map(|share| [share, 2 * each - share]))
+            .map(|(rx, share)| {
                 let seen = seen.clone();
                 thread::spawn(move || {
                     rx.set_wait(Wait::Block);
                     let mut all = Vec::new();
-                    while all.iter().filter(|one: &&Sighting| one.released).count() < EACH.into() {
-                        let message = rx.recv().expect("the senders stay");
-                        end(message, rx.capacity(), &mut all, &seen);
+                    let mut held = Vec::new();
+                    loop {
+                        let released = |one: &&Sighting| one.released;
+                        let wanted = share - all.iter().filter(released).count();
+                        if wanted == 0 {
+                            break;
+                        }
+                        let some = 1 + below(wanted.min(2));
+                        rx.recv_batch(&mut held, some).expect("the senders stay");
+                        // The later one first.
+                        for message in held.drain(..).rev() {
+                            end(message, rx.capacity(), &mut all, &seen);
+                        }
                     }
+                    drop(held);
+                    all.sort_by_key(|one| (one.attempts, one.position));
                     (all, rx)
                 })
             })
@@ -302,11 +333,11 @@ fn of_four_and_four_whoever_sleeps_is_woken_though_nobody_leaves() {
         all.iter().for_each(|one| assert_in_order(one));
         let by = by_message(&all.concat());
         assert_consistent(&by);
-        assert_eq!(by.len(), SIDE * usize::from(EACH));
+        assert_eq!(by.len(), SIDE * each);
         assert!(rxs[0].try_recv().expect_err("all was received").is_empty());
-        drop(kept);
+        drop((kept, giver.join().expect("ends")));
     });
-    assert_eq!(outcomes.seen(), ["claim given up", "given back"]);
+    assert_eq!(outcomes.seen(), ["claim given up", "empty", "given back"]);
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
