@@ -70,11 +70,16 @@ impl Run {
         log_of(self.logs.path(), number)
     }
 
-    /// Lets all of them begin at once.
-    fn begin(&mut self) {
+    /// Waits until all of them have a handle.
+    fn ready(&mut self) {
         for process in &mut self.processes {
             process.ready(&self.ring, BEGUN);
         }
+    }
+
+    /// Lets all of them begin at once.
+    fn begin(&mut self) {
+        self.ready();
         self.ring.signal(1);
     }
 
@@ -280,6 +285,8 @@ fn whoever_is_killed_what_the_others_are_answered_fits_together() {
                 run.replace(victim, if victim < senders as usize { "sender" } else { "receiver" });
             }
         }
+        // Whoever comes when the end was told waits for the next sender, and there is none.
+        run.ready();
         run.ring.signal(2);
         run.finish(0, (senders + receivers) as usize);
         let last = run.drain();
