@@ -11,7 +11,7 @@
 //! A store is seen by other processors a little after its program has gone on, and a load may be made before the look at the
 //! clock that stands before it. Nothing promises otherwise: what `Ok` promises to others who share no more than a clock is
 //! nothing at all. A full fence on both sides of each look makes the times bound what others can see: what was stored before
-//! a response is seen by every call whose invocation is later.
+//! a response is seen by every call whose invocation is later. (The kernel keeps this clock in step on all processors.)
 
 use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
@@ -235,7 +235,7 @@ impl Log {
 /// What many calls were answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// Calls that send or receive, and the two ways in which a claim or a message ends.
+    /// Calls that send, claim or receive.
     pub(crate) calls: u64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
