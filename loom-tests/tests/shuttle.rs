@@ -479,11 +479,9 @@ fn mortal_sender(hall: &Hall, me: u32, lives: u32, seen: &Outcomes) -> u8 {
     hall.live(me, lives, seen, |repair| {
         let tx = slots::Producer::attach(hall.ring.clone(), me).expect("sound");
         for _ in 0..3 {
-            if below(5) == 0 {
-                if let Ok(claim) = tx.try_claim(8) {
-                    tx.view().write_data(tx.payload(claim), &[0xee; 8]);
-                    tx.abort(claim);
-                }
+            if let Some(Ok(claim)) = (below(5) == 0).then(|| tx.try_claim(8)) {
+                tx.view().write_data(tx.payload(claim), &[0xee; 8]);
+                tx.abort(claim);
             }
             match tx.try_send(&message(me as u8, next.get())) {
                 Ok(()) => next.set(next.get() + 1),

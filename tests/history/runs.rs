@@ -231,7 +231,7 @@ fn checked(plan: Plan) -> (History, Figures, Verdict) {
 #[test]
 fn whatever_many_call_at_once_what_they_are_answered_fits_together() {
     let near_the_end = |messages: u64| 0u64.wrapping_sub(messages / 2);
-    let (some, many) = (sized(12_000, 300_000), sized(24_000, 1_000_000));
+    let (some, many) = (sized(12_000, 450_000), sized(24_000, 1_600_000));
     let (mixed, blocking) = (Manner::Mixed, Manner::Blocking);
     let plan = |name, slots, senders, receivers, manner, messages, start| Plan {
         name,
