@@ -221,8 +221,11 @@ fn checked(plan: Plan) -> (History, Figures, Verdict) {
     if plan.manner == Manner::Blocking {
         assert_eq!((figures.full, figures.empty), (0, 0));
     } else {
-        assert!(figures.full > 0 && figures.empty > 0 && figures.given_up > 0);
-        assert!(verdict.full[1] > 0, "no answer `Full` could be judged");
+        assert!(figures.given_up > 0);
+        // A large ring may keep everybody busy.
+        let small = plan.slots <= 16;
+        assert!(!small || (figures.full > 0 && figures.empty > 0), "nobody had to wait");
+        assert!(!small || verdict.full[1] > 0, "no answer `Full` could be judged");
     }
     assert!(figures.given_back > 0);
     (history, figures, verdict)
