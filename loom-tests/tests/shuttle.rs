@@ -177,7 +177,7 @@ fn end(message: Message<'_>, slots: usize, all: &mut Vec<Sighting>, seen: &Outco
 fn what_four_send_four_receive_once_and_in_order_and_each_is_told_the_end() {
     let outcomes = Outcomes::default();
     let seen = outcomes.clone();
-    sample("four and four on a channel, every verb", 6000, move || {
+    sample("four and four on a channel, every verb", 12000, move || {
         let (txs, rxs) = channel(2 << below(2));
         let senders: Vec<_> = txs
             .into_iter()
@@ -260,7 +260,7 @@ fn what_four_send_four_receive_once_and_in_order_and_each_is_told_the_end() {
 fn of_four_and_four_whoever_sleeps_is_woken_though_nobody_leaves() {
     let outcomes = Outcomes::default();
     let seen = outcomes.clone();
-    sample("four and four asleep on a channel", 6000, move || {
+    sample("four and four asleep on a channel", 12000, move || {
         // The fewer there are, the less a wake-up that was lost is made good by the next.
         let (each, (txs, rxs)) = (1 + below(EACH.into()), channel(2));
         // Takes one, if there is one, gives it back, and wants no more.
@@ -595,7 +595,7 @@ fn many_die(name: &str, iterations: usize, at_most_once: bool) -> Outcomes {
 /// D1 to D9, X1 to X4 of docs/crash-safety.md, several of them in one execution.
 #[test]
 fn of_four_and_four_who_die_and_come_back_every_message_is_received_once_or_marked() {
-    let seen = many_die("four and four who die, at least once", 8000, false);
+    let seen = many_die("four and four who die, at least once", 16000, false);
     let wanted = [
         "a dead one's claim given up",
         "a dead one's message put aside",
@@ -610,7 +610,7 @@ fn of_four_and_four_who_die_and_come_back_every_message_is_received_once_or_mark
 /// The same where a message is delivered at most once: what is lost is counted, exactly, X5.
 #[test]
 fn of_four_and_four_who_die_and_come_back_every_message_is_received_or_counted_lost() {
-    let seen = many_die("four and four who die, at most once", 8000, true);
+    let seen = many_die("four and four who die, at most once", 16000, true);
     let wanted = [
         "a dead one's claim given up",
         "a dead one's message lost",
@@ -636,7 +636,7 @@ fn payload(n: u8) -> Vec<u8> {
 fn what_one_sends_another_receives_in_order_and_is_told_the_end() {
     let outcomes = Outcomes::default();
     let seen = outcomes.clone();
-    sample("one and one on a channel, every verb", 8000, move || {
+    sample("one and one on a channel, every verb", 16000, move || {
         const MESSAGES: u8 = 8;
         let options = Options::new().capacity(256).start_position(0u64.wrapping_sub(128));
         let (mut tx, mut rx) = spsc::channel(&options).expect("legal in a model");
@@ -732,7 +732,7 @@ enum Came {
 fn of_one_and_one_who_die_and_come_back_every_message_is_received_once_or_marked() {
     let outcomes = Outcomes::default();
     let seen = outcomes.clone();
-    sample("one and one who die", 8000, move || {
+    sample("one and one who die", 16000, move || {
         const MESSAGES: u8 = 10;
         const LIVES: u32 = 4;
         let start = 0u64.wrapping_sub(192);
