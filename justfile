@@ -22,6 +22,22 @@ test:
 loom:
     cargo loom
 
+# The same, one preemption deeper and a death at every step of every sweep: more than 10 million executions, most of an hour.
+loom-deep:
+    MODEL_DEEP=1 cargo loom -- --show-output
+
+# Four senders and four receivers under schedules at random (loom-tests/README.md).
+shuttle:
+    cargo shuttle
+
+# More than ten million calls of many processes, asked to fit together (tests/history).
+history:
+    QUOIT_HISTORY=full cargo test --release --test history -- --nocapture --test-threads=1
+
+# Sequences of calls against a model, many of them.
+sequences:
+    PROPTEST_CASES=20000 cargo test --release --test sequences
+
 # The documentation, with broken links as errors.
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
