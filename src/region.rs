@@ -61,7 +61,8 @@ fn zeros<G: Shape>(ring: G, _table: u64) -> View<G> {
 
     /// Two cache lines, because the wait words are spaced so.
     #[repr(C, align(128))]
-    struct Lines([AtomicU64; 2 * LINE as usize / 8]);
+    struct Lines([AtomicU64; WORDS]);
+    const WORDS: usize = 2 * LINE as usize / 8;
 
     // Not a box: moving one would claim that nobody else points into it.
     struct Heap(Arc<[Lines]>);
@@ -69,8 +70,7 @@ fn zeros<G: Shape>(ring: G, _table: u64) -> View<G> {
 
     let bytes = CONTROL_LEN + ring.bytes() as usize;
     let lines = bytes.div_ceil(size_of::<Lines>());
-    let memory =
-        Heap((0..lines).map(|_| Lines(core::array::from_fn(|_| AtomicU64::new(0)))).collect());
+    let memory = Heap((0..lines).map(|_| Lines([const { AtomicU64::new(0) }; WORDS])).collect());
     let base = NonNull::from(&*memory.0).cast::<u8>();
     // SAFETY: V1: the allocation is aligned to 128 bytes, at least `bytes` long, made of atomics, does not move when its owner
     // does, and lives as long as the keeper.

@@ -14,6 +14,7 @@ pub(crate) fn now_ns() -> u64 {
 
 /// Milliseconds on the same clock, as of the last tick: a few milliseconds coarse and a few nanoseconds cheap.
 #[inline]
+#[cfg_attr(miri, allow(dead_code))] // Miri has no such clock.
 pub(crate) fn coarse_ms() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a live, writable timespec of this frame, and

@@ -883,8 +883,12 @@ pub fn waiting(view: &View<Slots>) -> u64 {
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
-    use crate::layout::geometry::SEATS;
+    use crate::layout::geometry;
     use crate::region::slots;
+
+    /// Under Miri, which takes a thousand times as long, a small table and fewer rounds.
+    const SEATS: u32 = if cfg!(miri) { 8 } else { geometry::SEATS };
+    const ROUNDS: u8 = if cfg!(miri) { 9 } else { 100 };
 
     struct Nobody;
     impl Losses for Nobody {
@@ -930,7 +934,7 @@ mod tests {
                 Consumer::attach(view.clone(), 3).expect("sound"),
                 Consumer::attach(view.clone(), 4).expect("sound"),
             );
-            for round in 0..200u8 {
+            for round in 0..2 * ROUNDS {
                 let (tx, rx) =
                     (if round % 3 == 0 { &a } else { &b }, if round % 5 == 0 { &c } else { &d });
                 assert_eq!(next(rx), None);
@@ -951,7 +955,7 @@ mod tests {
                 tx.try_send(&[sent.next().expect("few")]).expect("room");
             }
             assert_eq!(waiting(&view), view.ring().slots());
-            for received in 0..100u8 {
+            for received in 0..ROUNDS {
                 assert_eq!(tx.try_send(&[0]), Err(Refused::Full));
                 assert_eq!(tx.blocker(), None);
                 let held = rx.try_take().expect("sound").expect("there");
@@ -972,7 +976,7 @@ mod tests {
                 Producer::attach(view.clone(), 5).expect("sound"),
                 Consumer::attach(view.clone(), 6).expect("sound"),
             );
-            for laps in [0, 1, 7, 100u64] {
+            for laps in [0, 1, 7, ROUNDS.into()] {
                 let tx = Producer::attach(view.clone(), 1).expect("sound");
                 let rx = Consumer::attach(view.clone(), 3).expect("sound");
                 for _ in 0..laps * view.ring().slots() + 1 {
@@ -1038,7 +1042,7 @@ mod tests {
             view.word(HEAD).store(lie, Relaxed);
             let tx = Producer::attach(view.clone(), 1).expect("sound");
             let rx = Consumer::attach(view.clone(), 3).expect("sound");
-            for round in 0..100u8 {
+            for round in 0..ROUNDS {
                 view.word(TAIL).store(lie.wrapping_add(round.into()), Relaxed);
                 view.word(HEAD).store(lie, Relaxed);
                 tx.try_send(&[round]).expect("room");
