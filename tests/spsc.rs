@@ -50,7 +50,7 @@ fn messages_of_every_length_arrive_in_order_and_whole() {
     everywhere(|place| {
         let (mut tx, mut rx) = place.pair(|options| options);
         let max = tx.max_len();
-        let lengths = move || (0..=max).chain((0..=max).rev()).step_by(times(1, 331));
+        let lengths = move || (0..=max).chain((0..=max).rev()).step_by(times(1, 613));
         let sender = std::thread::spawn(move || {
             for len in lengths() {
                 let message: Vec<u8> = (0..len).map(|i| (i ^ len) as u8).collect();
