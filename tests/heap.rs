@@ -72,6 +72,22 @@ fn two_and_two(
     assert!(all.into_iter().eq(0..MESSAGES / 2 * 2));
 }
 
+/// A slot with message `n`, written there by plain stores.
+fn in_place(tx: &mut mpmc::Sender, n: u8) -> mpmc::Reservation<'_> {
+    let (bytes, mut room) = (message(n, SLOT), tx.reserve(SLOT).unwrap());
+    // SAFETY: a channel has no other process; the pointer is used before the commit.
+    let to = unsafe { room.as_mut_ptr() };
+    // SAFETY: `SLOT` bytes may be written there until the commit; `bytes` is another allocation.
+    unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), SLOT) };
+    room
+}
+
+/// A message, read by plain loads.
+fn read_in_place(got: &mpmc::Message<'_>) -> Vec<u8> {
+    // SAFETY: a channel has no other process.
+    unsafe { got.as_slice() }.to_vec()
+}
+
 /// Which message that is: 31 times 223 is 1, in a byte.
 fn number(bytes: &[u8]) -> u8 {
     bytes[0].wrapping_mul(223)
@@ -111,18 +127,9 @@ fn slots_written_and_read_in_place_are_whole_whoever_shares_them() {
         two_and_two(
             wait,
             |tx, n| {
-                let (bytes, mut room) = (message(n, SLOT), tx.reserve(SLOT).unwrap());
-                // SAFETY: a channel has no other process; the pointer is used before the commit.
-                let to = unsafe { room.as_mut_ptr() };
-                // SAFETY: `SLOT` bytes may be written there until the commit; `bytes` is another allocation.
-                unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), SLOT) };
-                room.commit().unwrap();
+                in_place(tx, n).commit().unwrap();
             },
-            |rx| {
-                let got = rx.recv().ok()?;
-                // SAFETY: a channel has no other process.
-                Some(unsafe { got.as_slice() }.to_vec())
-            },
+            |rx| rx.recv().ok().map(|got| read_in_place(&got)),
         );
     }
 }
@@ -164,7 +171,7 @@ fn a_batch_is_shared_out_among_the_receivers() {
         move || {
             let (mut held, mut taken) = (Vec::new(), 0);
             while rx.recv_batch(&mut held, 2).is_ok() {
-                taken += held.drain(..).map(|got| got.to_vec()).count();
+                taken += held.drain(..).inspect(|got| assert_eq!(got.len(), 9)).count();
             }
             taken
         }
@@ -205,35 +212,39 @@ fn reservations_that_are_dropped_or_forgotten_lie_between_messages_and_are_none(
 
 #[test]
 fn claims_of_slots_that_are_given_up_hold_nobody_up() {
-    two_and_two(
-        Wait::Block,
-        |tx, n| {
-            let mut room = tx.reserve(SLOT).unwrap();
-            room.write_at(3, &[0xff; 20]).unwrap();
-            if n % 2 == 0 {
-                drop(room)
-            } else {
-                std::mem::forget(room)
-            }
-            tx.send(&message(n, 50)).unwrap();
-        },
-        |rx| rx.recv().ok().map(|got| got.to_vec()),
-    );
+    for wait in [Wait::Spin, Wait::Block] {
+        two_and_two(
+            wait,
+            |tx, n| {
+                let room = in_place(tx, 0xff);
+                if n % 2 == 0 {
+                    drop(room)
+                } else {
+                    std::mem::forget(room)
+                }
+                in_place(tx, n).commit().unwrap();
+            },
+            |rx| rx.recv().ok().map(|got| read_in_place(&got)),
+        );
+    }
 }
 
 #[test]
 fn a_message_given_back_goes_to_whoever_comes_next_and_is_still_one() {
-    two_and_two(
-        Wait::Block,
-        |tx, n| tx.send(&message(n, 90)).unwrap(),
-        |rx| loop {
-            let got = rx.recv().ok()?;
-            if got.redelivered() {
-                return Some(got.to_vec());
-            }
-            got.give_back();
-        },
-    );
+    for wait in [Wait::Spin, Wait::Block] {
+        two_and_two(
+            wait,
+            |tx, n| in_place(tx, n).commit().unwrap(),
+            |rx| loop {
+                let got = rx.recv().ok()?;
+                let bytes = read_in_place(&got);
+                if got.redelivered() {
+                    return Some(bytes);
+                }
+                got.give_back();
+            },
+        );
+    }
     let (mut tx, mut rx) = bytes(Wait::Block);
     let sender = thread::spawn(move || {
         (0..MESSAGES).for_each(|n| tx.send(&message(n, LONG)).unwrap());
