@@ -30,6 +30,18 @@ loom-deep:
 shuttle:
     cargo shuttle
 
+# The rings under Miri, on the heap. Needs a nightly with miri and rust-src.
+miri:
+    MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri-rings
+    MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-many-seeds=0..4" cargo +nightly miri test -p quoit --test heap --target-dir target/miri
+
+# The same from many sides: seeds, aliasing models, preemptions, other machines.
+miri-long:
+    MIRIFLAGS="-Zmiri-many-seeds=0..64" cargo +nightly miri test -p quoit --test heap --target-dir target/miri
+    MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-many-seeds=0..16" cargo +nightly miri test -p quoit --test heap --target-dir target/miri
+    MIRIFLAGS="-Zmiri-preemption-rate=0.1 -Zmiri-many-seeds=0..32" cargo +nightly miri test -p quoit --test heap --target-dir target/miri
+    for target in aarch64-unknown-linux-gnu i686-unknown-linux-gnu; do CARGO_BUILD_TARGET=$target MIRIFLAGS=-Zmiri-strict-provenance cargo +nightly miri-rings; done
+
 # More than ten million calls of many processes, asked to fit together (tests/history).
 history:
     QUOIT_HISTORY=full cargo test --release --test history -- --nocapture --test-threads=1
