@@ -60,7 +60,7 @@ fn two_senders_at_once_wake_one_receiver_for_both_messages() {
         let receiver =
             thread::spawn(move || [0; 2].map(|_| rx.recv().expect("somebody sends").to_vec()[0]));
         noted.note(format!("{:?}", receiver.join().expect("ends")));
-        senders.map(|sender| drop(sender.join().expect("ends")));
+        senders.into_iter().for_each(|sender| drop(sender.join().expect("ends")));
     });
     outcomes.are(&["[1, 2]", "[2, 1]"]);
 }
@@ -82,7 +82,7 @@ fn two_senders_at_once_wake_two_receivers() {
         let receivers = [receives(&rx), receives(&rx)];
         let got = receivers.map(|receiver| receiver.join().expect("ends"));
         noted.note(format!("{} {}", got[0].0[0], got[1].0[0]));
-        senders.map(|sender| drop(sender.join().expect("ends")));
+        senders.into_iter().for_each(|sender| drop(sender.join().expect("ends")));
     });
     outcomes.are(&["1 2", "2 1"]);
 }
