@@ -69,6 +69,7 @@ pub fn sleep(cell: &AtomicU32, ticket: Ticket, deadline: Deadline, scope: Scope)
 /// Wakes the sleeper that may have missed what the caller just wrote; answers whether it made the system call.
 #[inline]
 pub fn notify(cell: &AtomicU32, light: LightFence, scope: Scope) -> bool {
+    // W1 fence: between what the caller has just written and the look for the bit.
     light.run();
     // W1 Relaxed: if the sleeper's fence came first its bit is visible here; if ours did, it sees the ring.
     if cell.load(Relaxed) & SLEEPING == 0 {
@@ -82,13 +83,14 @@ fn wake(cell: &AtomicU32, scope: Scope) -> bool {
     // Twice, because the sleeper may retract and announce anew in between. Not more often: a peer that garbles the word must
     // not keep us here, and whoever announces after our write looks at the ring for itself.
     for _ in 0..2 {
-        // Acquire: pairs with `announce`.
+        // W1 Acquire: pairs with W2.
         let word = cell.load(Acquire);
         if word & SLEEPING == 0 {
             return false;
         }
         // Why not a plain add? The sleeper may retract meanwhile, and the bit would carry into the epoch (W1).
         let next = (word & !SLEEPING).wrapping_add(EPOCH);
+        // W1 AcqRel: pairs with W2; a new epoch is seen with what was written before it.
         if cell.compare_exchange(word, next, AcqRel, Relaxed).is_ok() {
             break;
         }
@@ -100,6 +102,7 @@ fn wake(cell: &AtomicU32, scope: Scope) -> bool {
 /// As [`notify`], where several may sleep: wakes up to `n` of them, so that nobody is woken for nothing.
 #[inline]
 pub fn notify_some(cell: &AtomicU32, n: u32, light: LightFence, scope: Scope) -> bool {
+    // W1 fence: as in `notify`.
     light.run();
     // W1 Relaxed: as in `notify`.
     if cell.load(Relaxed) & SLEEPING == 0 {
@@ -117,7 +120,7 @@ fn wake_some(cell: &AtomicU32, n: u32, scope: Scope) {
         return;
     }
     // Nobody sleeps any more, unless somebody fell asleep since: retire the bit, and wake whom that concerns.
-    // W4 Acquire: as in `wake`.
+    // W4 Acquire, and AcqRel below: as in `wake`.
     let word = cell.load(Acquire);
     let next = (word & !SLEEPING).wrapping_add(EPOCH);
     if word & SLEEPING != 0 && cell.compare_exchange(word, next, AcqRel, Relaxed).is_ok() {
@@ -128,6 +131,7 @@ fn wake_some(cell: &AtomicU32, n: u32, scope: Scope) {
 /// Wakes all who sleep, for news that concern all of them: somebody left, or died. Runs a full fence.
 #[cold]
 pub fn wake_all(cell: &AtomicU32, scope: Scope) {
+    // W1 fence: as in `notify`.
     sync::fence(SeqCst);
     // W1 Relaxed: as in `notify`.
     if cell.load(Relaxed) & SLEEPING != 0 {
