@@ -38,6 +38,7 @@ enum Life {
 checker::thread_local! {
     static LIFE: StdCell<Life> = StdCell::new(Life::Immortal);
     static CLOCK_MS: StdCell<u64> = StdCell::new(0);
+    static LIGHT: StdCell<bool> = StdCell::new(false);
 }
 
 /// What unwinds a dead actor.
@@ -61,6 +62,13 @@ pub fn die() -> ! {
     story::step(Location::caller(), || "dies before this".into());
     LIFE.with(|life| life.set(Life::Dead));
     resume_unwind(Box::new(Died));
+}
+
+/// Makes the light fences of the handles that this thread opens from now on hold the compiler only, as they do where the
+/// kernel runs the other half. For models in which nobody sleeps: that half is not modelled, and a full fence would hide
+/// that an ordering is missing.
+pub fn set_light(on: bool) {
+    LIGHT.with(|light| light.set(on));
 }
 
 /// Whether the actor that runs here has died: its destructors do nothing. So do those of whoever panics, because the model
@@ -429,22 +437,24 @@ pub fn expire(word: &AtomicU32) {
 /// Both sides of the handshake are full fences here: the pair is what `membarrier` gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LightFence {
-    /// Named for the code above; the same as `Full` in a model.
+    /// Nothing, for models in which nobody sleeps ([`set_light`]).
     Compiler,
     /// A full fence.
     Full,
 }
 
 impl LightFence {
-    /// A full fence.
+    /// A full fence, unless the model says otherwise.
     pub fn best() -> Self {
-        Self::Full
+        if LIGHT.with(StdCell::get) { Self::Compiler } else { Self::Full }
     }
 
     /// Orders the caller's stores before its later loads.
     #[track_caller]
     pub fn run(self) {
-        fence(Ordering::SeqCst);
+        if self == Self::Full {
+            fence(Ordering::SeqCst);
+        }
     }
 }
 

@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use regex::RegexSet;
+use regex::{Regex, RegexSet};
 
 use campaign::{Campaign, Depth, Target};
-use known::{Key, Known, Outcome, Subject};
+use known::{Entry, Key, Known, Outcome, Subject};
 use models::Mutation;
 use source::Access;
 
@@ -45,6 +45,12 @@ struct Arguments {
     /// Only mutants of this kind.
     #[arg(long)]
     only: Option<Kind>,
+    /// Only mutants that are not known to be caught.
+    #[arg(long, conflicts_with = "quick")]
+    uncaught: bool,
+    /// Only models that match this pattern; then nothing is said of what they do not catch.
+    #[arg(long)]
+    models: Option<Regex>,
     /// What nobody catches is tried at 3 preemptions too, by models that take no more seconds than this there. 0 is never.
     #[arg(long, default_value_t = 60)]
     deep: u64,
@@ -166,10 +172,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let chosen = |target: &&Target| {
         (patterns.is_empty() || patterns.is_match(&target.subject.key.to_string()))
             && arguments.only.is_none_or(|kind| kind == target.kind())
+            && !(arguments.uncaught && matches!(known.entry(&target.subject), Entry::Caught(_)))
     };
     let chosen: Vec<&Target> = targets.iter().filter(chosen).collect();
     let any = |kind| chosen.iter().any(|target| target.kind() == kind);
-    let campaign = Campaign {
+    let mut campaign = Campaign {
         plain: if any(Kind::Orderings) { models::build_plain(&root)? } else { Vec::new() },
         switched: if any(Kind::Protocol) {
             models::build_switched(&root, &mutants)?
@@ -182,11 +189,18 @@ fn run(arguments: &Arguments) -> Result<bool> {
             None => std::thread::available_parallelism()?.get(),
         },
     };
+    if let Some(pattern) = &arguments.models {
+        campaign.plain.retain(|model| pattern.is_match(&model.name));
+        campaign.switched.retain(|model| pattern.is_match(&model.name));
+    }
     let depth = match arguments.quick {
         true => Depth::Quick,
         false => Depth::Full { deep: Duration::from_secs(arguments.deep) },
     };
-    let found = campaign.run(&chosen, depth)?;
+    let mut found = campaign.run(&chosen, depth)?;
+    if arguments.models.is_some() {
+        found.retain(|found| matches!(found.outcome, Outcome::Caught { .. }));
+    }
 
     let outcomes: Vec<(&Subject, Outcome)> =
         found.iter().map(|found| (&found.target.subject, found.outcome.clone())).collect();
