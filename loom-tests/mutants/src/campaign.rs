@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::known::{Entry, Known, Outcome, Subject};
 use crate::models::{self, Ended, Manner, Model, Mutation, Reached};
+use crate::source::Place;
 
 /// As the code is, no model may take longer.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -51,6 +52,8 @@ pub(crate) struct Campaign<'a> {
     pub(crate) plain: Vec<Model>,
     /// Over its copy with switches.
     pub(crate) switched: Vec<Model>,
+    /// The places of all accesses of the files that are scanned.
+    pub(crate) places: BTreeMap<&'static str, BTreeSet<Place>>,
     pub(crate) known: &'a Known,
     pub(crate) jobs: usize,
 }
@@ -140,9 +143,22 @@ impl<'a> Campaign<'a> {
             ensure!(run.ended == Ended::Passed, "{name} without any mutant: {}", run.ended);
             ensure!(!run.reached.is_empty(), "{name} reaches nothing");
             let (took, reached) = (run.took, run.reached);
+            if self.plain.contains(model) {
+                ensure!(self.is_of_this_source(&reached), "{name} was built from another source");
+            }
             Ok(Baseline { model, took, reached, deep: OnceLock::new() })
         })?;
         Ok(baselines.into_iter().map(|baseline| (baseline.model, baseline)).collect())
+    }
+
+    /// Whether there is an access wherever a run found one.
+    fn is_of_this_source(&self, reached: &BTreeSet<Reached>) -> bool {
+        reached.iter().all(|reached| match reached {
+            Reached::Access(file, place) => {
+                self.places.get(file.as_str()).is_none_or(|places| places.contains(place))
+            }
+            Reached::Switch(_) => false,
+        })
     }
 
     /// Runs one mutant against the models that come to it, the known catcher first and then the cheapest, until one fails.

@@ -12,7 +12,7 @@ mod patch;
 mod report;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ use regex::{Regex, RegexSet};
 use campaign::{Campaign, Depth, Target};
 use known::{Entry, Key, Known, Outcome, Subject};
 use models::Mutation;
-use source::Access;
+use source::{Access, Place};
 
 /// Shows that the models of quoit can fail: makes the code wrong in one place at a time, and asks which model notices.
 #[derive(Debug, Parser)]
@@ -123,6 +123,12 @@ fn accesses(root: &Path) -> Result<Vec<Access>> {
     Ok(accesses)
 }
 
+/// The places of all accesses of the ring, by file.
+fn places(root: &Path) -> Result<BTreeMap<&'static str, BTreeSet<Place>>> {
+    let places = |file| Ok((file, source::places(file, &read(&root.join("src").join(file))?)?));
+    source::FILES.into_iter().map(places).collect()
+}
+
 /// All mutants: of the orderings, then of the protocol.
 fn targets(accesses: &[Access], mutants: &[patch::Mutant]) -> Vec<Target> {
     let weakened = accesses.iter().flat_map(|access| {
@@ -183,6 +189,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         } else {
             Vec::new()
         },
+        places: places(&root)?,
         known: &known,
         jobs: match arguments.jobs {
             Some(jobs) => jobs,

@@ -88,13 +88,14 @@ struct Alias {
     r#loom: Vec<String>,
 }
 
-/// Builds the models that lie in `folder`, into the target folder of the alias, and lists them.
-fn build(root: &Path, folder: &Path) -> Result<Vec<Model>> {
+/// Builds the models that lie in `folder`, into `target` if not into the target folder of the alias, and lists them.
+fn build(root: &Path, folder: &Path, target: Option<&Path>) -> Result<Vec<Model>> {
     let config = fs::read_to_string(root.join(".cargo/config.toml"))?;
     let mut arguments = toml::from_str::<Config>(&config)?.alias.r#loom;
     for argument in &mut arguments {
         if argument.starts_with("target/") {
-            *argument = root.join(&argument).to_string_lossy().into_owned();
+            let folder = target.map_or_else(|| root.join(&argument), PathBuf::from);
+            *argument = folder.to_string_lossy().into_owned();
         }
     }
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -131,14 +132,15 @@ fn list(program: &Path, file: &str) -> Result<Vec<Model>> {
 
 /// Builds the models of the tree.
 pub(crate) fn build_plain(root: &Path) -> Result<Vec<Model>> {
-    build(root, root)
+    build(root, root, None)
 }
 
 /// Builds the models over a copy of the tree with a switch for each of the mutants.
 pub(crate) fn build_switched(root: &Path, mutants: &[Mutant]) -> Result<Vec<Model>> {
     let folder = root.join("target/mutants/tree");
     copy(root, &folder, mutants)?;
-    build(root, &folder)
+    // A folder of its own: cargo gives the packages of the copy the same names as those of the tree.
+    build(root, &folder, Some(&root.join("target/mutants/build")))
 }
 
 /// Makes the copy. A file that is the same already is left alone, so that cargo builds nothing anew.

@@ -101,18 +101,27 @@ impl Access {
     }
 }
 
-/// All accesses of a file whose `text` this is. `rows` are those that docs/memory-ordering.md has.
-pub(crate) fn scan(file: &str, text: &str, rows: &BTreeSet<String>) -> Result<Vec<Access>> {
+/// The places of all accesses of a file whose `text` this is, Relaxed ones too.
+pub(crate) fn places(file: &str, text: &str) -> Result<BTreeSet<Place>> {
+    Ok(find(file, text)?.into_iter().map(|seen| seen.place).collect())
+}
+
+fn find(file: &str, text: &str) -> Result<Vec<Seen>> {
     let parsed = syn::parse_file(text).with_context(|| format!("src/{file} is no Rust"))?;
     let mut found = Finder { function: Vec::new(), begins: 1, found: Vec::new(), lost: Vec::new() };
     found.visit_file(&parsed);
     if let Some(line) = found.lost.first() {
         anyhow::bail!("src/{file}:{line}: an ordering that no access is seen to have");
     }
+    Ok(found.found)
+}
+
+/// All accesses of a file whose `text` this is that are more than Relaxed. `rows` are those that docs/memory-ordering.md has.
+pub(crate) fn scan(file: &str, text: &str, rows: &BTreeSet<String>) -> Result<Vec<Access>> {
     let lines: Vec<&str> = text.lines().collect();
     let mut ordinals = BTreeMap::new();
     let mut accesses = Vec::new();
-    for seen in found.found {
+    for seen in find(file, text)?.into_iter().filter(|seen| seen.order != "Relaxed") {
         let comment = comment_above(&lines, seen.place.line, seen.begins);
         let row = comment.as_deref().and_then(row_of);
         let complaint = complaint(&seen, comment.as_deref(), row.as_deref(), rows);
@@ -212,15 +221,13 @@ impl Finder {
     }
 
     fn note(&mut self, operation: &str, order: String, place: LineColumn) {
-        if order != "Relaxed" {
-            self.found.push(Seen {
-                function: self.function.join("::"),
-                begins: self.begins,
-                operation: operation.to_owned(),
-                order,
-                place: Place::of(place),
-            });
-        }
+        self.found.push(Seen {
+            function: self.function.join("::"),
+            begins: self.begins,
+            operation: operation.to_owned(),
+            order,
+            place: Place::of(place),
+        });
     }
 
     fn look_for_orderings(&mut self, tokens: TokenStream) {
