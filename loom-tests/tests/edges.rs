@@ -322,19 +322,11 @@ fn the_end_of_a_stream_of_bytes_is_behind_its_last_message() {
         let (mut tx, mut rx) =
             spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
         let sender = thread::spawn(move || tx.try_send(&[1; 8]).expect("room"));
+        rx.set_wait(quoit::Wait::Spin);
         let receiver = thread::spawn(move || {
-            let mut got = 0;
-            for _ in 0..4 {
-                match rx.try_recv() {
-                    Ok(message) => got += usize::from(message.to_vec() == [1; 8]),
-                    Err(error) if error.is_disconnected() => {
-                        assert_eq!(got, 1, "told the end before the last message");
-                        return;
-                    }
-                    Err(_) => {}
-                }
-                thread::yield_now();
-            }
+            let got = rx.recv().expect("told the end before the last message").to_vec();
+            assert_eq!(got, [1; 8]);
+            assert!(rx.recv().expect_err("nothing else was sent").is_disconnected());
         });
         sender.join().expect("ends");
         receiver.join().expect("ends");
@@ -352,19 +344,11 @@ fn the_end_of_a_stream_of_slots_is_behind_its_last_message() {
         set_light(true);
         let (tx, rx) = ring_of_slots();
         let sender = thread::spawn(move || tx.try_send(&[1]).expect("room"));
+        rx.set_wait(quoit::Wait::Spin);
         let receiver = thread::spawn(move || {
-            let mut got = 0;
-            for _ in 0..4 {
-                match rx.try_recv() {
-                    Ok(message) => got += usize::from(message.to_vec() == [1]),
-                    Err(error) if error.is_disconnected() => {
-                        assert_eq!(got, 1, "told the end before the last message");
-                        return;
-                    }
-                    Err(_) => {}
-                }
-                thread::yield_now();
-            }
+            let got = rx.recv().expect("told the end before the last message").to_vec();
+            assert_eq!(got, [1]);
+            assert!(rx.recv().expect_err("nothing else was sent").is_disconnected());
         });
         sender.join().expect("ends");
         receiver.join().expect("ends");
@@ -467,20 +451,21 @@ fn the_last_release_of_several_wakes_all_who_wait_for_the_end() {
         tx.try_send(&[1]).expect("room");
         tx.try_send(&[2]).expect("room");
         drop(tx);
-        let holder = rx.clone();
         let waits = |rx: mpmc::Receiver| {
             thread::spawn(move || {
                 assert!(rx.recv().expect_err("all are in hand").is_disconnected());
                 rx
             })
         };
-        let (first, second) =
-            (holder.try_recv().expect("there"), holder.try_recv().expect("there"));
-        let waiters = [waits(rx.clone()), waits(rx)];
-        drop(first);
-        drop(second);
-        let kept = waiters.map(|waiter| waiter.join().expect("ends"));
-        drop(kept);
+        let holder = thread::spawn(move || {
+            let first = rx.try_recv().expect("there");
+            let second = rx.try_recv().expect("there");
+            let waiters = [waits(rx.clone()), waits(rx.clone())];
+            drop(first);
+            drop(second);
+            drop(waiters.map(|waiter| waiter.join().expect("ends")));
+        });
+        holder.join().expect("ends");
     });
 }
 
@@ -815,11 +800,11 @@ fn what_a_dead_sender_wrote_does_not_reach_into_the_next_lap() {
         });
         // The one that steps over it is not the one that repaired it, and the sender saw neither die.
         let receiver = thread::spawn(move || try_receive(&rx));
-        let sent = sends(&tx, 2..=2);
+        let sender = thread::spawn(move || sends(&tx, 2..=2));
         mortal.join().expect("ends");
         reaper.join().expect("ends");
-        let got = receiver.join().expect("ends");
+        let (got, sent) = (receiver.join().expect("ends"), sender.join().expect("ends"));
         noted.note(format!("{sent} {got:?}"));
     });
-    println!("{:?}", outcomes.seen());
+    assert_eq!(outcomes.seen(), ["0 None", "0 Some(1)", "1 Some(1)"], "sent, and received");
 }
