@@ -441,32 +441,30 @@ fn a_last_message_that_is_given_back_is_received_by_whoever_waits_for_the_end() 
     assert_eq!(outcomes.seen(), ["false 1", "true 2"]);
 }
 
-/// W5: of two who each hold one of the last messages, either is told the end. Of two messages in hands the second release wakes
-/// as well as the first.
+/// W5: the release of the last message wakes all who wait for the end; where there were several, the last of them does.
 #[test]
-fn the_last_release_of_several_wakes_all_who_wait_for_the_end() {
-    explore_wide("mpmc: two wait for two releases", 10, || {
-        let (tx, rx) = ring_of_slots();
-        rx.set_wait(quoit::Wait::Block);
-        tx.try_send(&[1]).expect("room");
-        tx.try_send(&[2]).expect("room");
-        drop(tx);
-        let waits = |rx: mpmc::Receiver| {
-            thread::spawn(move || {
-                assert!(rx.recv().expect_err("all are in hand").is_disconnected());
-                rx
-            })
-        };
-        let holder = thread::spawn(move || {
-            let first = rx.try_recv().expect("there");
-            let second = rx.try_recv().expect("there");
-            let waiters = [waits(rx.clone()), waits(rx.clone())];
-            drop(first);
-            drop(second);
-            drop(waiters.map(|waiter| waiter.join().expect("ends")));
+fn the_last_release_wakes_all_who_wait_for_the_end() {
+    for messages in 1..=2u8 {
+        explore(&format!("mpmc: two wait for {messages} releases"), 10, move || {
+            let (tx, rx) = ring_of_slots();
+            rx.set_wait(quoit::Wait::Block);
+            (0..messages).for_each(|n| tx.try_send(&[n]).expect("room"));
+            drop(tx);
+            let waits = |rx: mpmc::Receiver| {
+                thread::spawn(move || {
+                    assert!(rx.recv().expect_err("all are in hand").is_disconnected());
+                    rx
+                })
+            };
+            let holder = thread::spawn(move || {
+                let held: Vec<_> = (0..messages).map(|_| rx.try_recv().expect("there")).collect();
+                let waiters = [waits(rx.clone()), waits(rx.clone())];
+                held.into_iter().for_each(drop);
+                drop(waiters.map(|waiter| waiter.join().expect("ends")));
+            });
+            holder.join().expect("ends");
         });
-        holder.join().expect("ends");
-    });
+    }
 }
 
 /// W5: who holds a message waits for no other's.
