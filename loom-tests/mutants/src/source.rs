@@ -303,10 +303,8 @@ impl<'ast> Visit<'ast> for Finder {
                 let place = call.method.span().start();
                 self.note(&name, order, place);
                 // An exchange that fails is a load of its own.
-                if let Some(failure) = orders.next() {
-                    if failure != "Relaxed" {
-                        self.lost.push(place.line);
-                    }
+                if orders.next().is_some_and(|failure| failure != "Relaxed") {
+                    self.lost.push(place.line);
                 }
             } else {
                 self.lost.push(call.span().start().line);
