@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
-use regex::Regex;
 use serde::Deserialize;
 
 /// The list of them.
@@ -121,38 +120,45 @@ fn lay(text: &str, range: Range<usize>, mut switches: &[Switch<'_>]) -> String {
     laid
 }
 
-/// Spaces, line breaks and comments.
-const GAP: &str = r"(?:\s|//[^\n]*\n)";
-
 /// Where a piece lies.
 fn find(code: &str, text: &str) -> Result<Range<usize>> {
     let (before, rest) = code.split_once('«').unwrap_or(("", code));
     let (piece, behind) = rest.split_once('»').unwrap_or((rest, ""));
-    ensure!(!piece.trim().is_empty(), "it replaces nothing");
-    let pattern = format!("{}{GAP}*({}){GAP}*{}", pattern(before), pattern(piece), pattern(behind));
-    let pattern = Regex::new(&pattern)?;
-    let mut found = pattern.captures_iter(text).map(|found| found.get(1).expect("one").range());
+    let [before, piece, behind] = [before, piece, behind]
+        .map(|code| tokens(code).into_iter().map(|token| &code[token]).collect::<Vec<&str>>());
+    ensure!(!piece.is_empty(), "it replaces nothing");
+    let (first, last) = (before.len(), before.len() + piece.len() - 1);
+    let wanted = [before, piece, behind].concat();
+    let there = tokens(text);
+    let mut found = there.windows(wanted.len()).filter(|window| {
+        window.iter().zip(&wanted).all(|(token, word)| text[token.clone()] == **word)
+    });
     match (found.next(), found.next()) {
-        (Some(range), None) => Ok(range),
+        (Some(window), None) => Ok(window[first].start..window[last].end),
         (None, _) => bail!("its text does not occur"),
         (Some(_), Some(_)) => bail!("its text occurs more than once"),
     }
 }
 
-/// A pattern for a piece of code, whatever the spaces.
-fn pattern(code: &str) -> String {
-    let token = Regex::new(r"\w+|[^\w\s]").expect("a pattern");
-    let is_word = |token: &str| token.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-    let (mut pattern, mut after_word) = (String::new(), false);
-    for token in token.find_iter(code).map(|found| found.as_str()) {
-        if !pattern.is_empty() {
-            pattern.push_str(GAP);
-            pattern.push(if after_word && is_word(token) { '+' } else { '*' });
+/// The words and signs of a piece of code, without spaces and comments.
+fn tokens(code: &str) -> Vec<Range<usize>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut tokens, mut at) = (Vec::new(), 0);
+    while let Some(c) = code[at..].chars().next() {
+        let rest = &code[at..];
+        let len = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if is_word(c) {
+            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
+        } else {
+            c.len_utf8()
+        };
+        if !c.is_whitespace() && !rest.starts_with("//") {
+            tokens.push(at..at + len);
         }
-        pattern.push_str(&regex::escape(token));
-        after_word = is_word(token);
+        at += len;
     }
-    pattern
+    tokens
 }
 
 /// The mutants by file, each with its number in the list.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use proc_macro2::{LineColumn, TokenStream, TokenTree};
@@ -151,8 +152,22 @@ pub(crate) fn rows(text: &str) -> BTreeSet<String> {
 
 /// The row that a comment begins with.
 fn row_of(comment: &str) -> Option<String> {
-    let row = Regex::new(r"^([A-Z]+[0-9]+'?)[ ,:]").expect("a pattern");
-    row.captures(comment).map(|found| found[1].to_owned())
+    static ROW: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^([A-Z]+[0-9]+'?)[ ,:]").expect("a pattern"));
+    ROW.captures(comment).map(|found| found[1].to_owned())
+}
+
+/// Whether a line names a row and an ordering at its beginning.
+fn begins_with_row_and_ordering(line: &str) -> bool {
+    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '\'');
+    let is_row = words.next().is_some_and(|word| row_of(&format!("{word} ")).is_some());
+    is_row && words.next().is_some_and(|word| word == "fence" || ORDERINGS.contains(&word))
+}
+
+/// Whether a text has this word, or its plural.
+fn says(text: &str, word: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_alphanumeric());
+    words.any(|there| there == word || there.strip_suffix('s') == Some(word))
 }
 
 /// What is wrong with the comment of an access.
@@ -164,9 +179,8 @@ fn complaint(
 ) -> Option<String> {
     let Some(comment) = comment else { return Some(String::from("it has no comment")) };
     let word = if seen.operation.ends_with("fence") { "fence" } else { &seen.order };
-    let says = Regex::new(&format!(r"\b{word}s?\b")).expect("a pattern");
     match row {
-        _ if !says.is_match(comment) => Some(format!("its comment says nothing of its {word}")),
+        _ if !says(comment, word) => Some(format!("its comment says nothing of its {word}")),
         None => Some(String::from("its comment does not begin with a row")),
         Some(row) if !rows.contains(row) => {
             Some(format!("docs/memory-ordering.md has no row {row}"))
@@ -186,9 +200,7 @@ fn comment_above(lines: &[&str], line: usize, begins: usize) -> Option<String> {
     let text: Vec<&str> =
         lines[first - 1..last].iter().map(|line| line.trim_start()[2..].trim()).collect();
     // What says which row it is may be a paragraph of its own, the last one.
-    let begins = Regex::new(&format!(r"^[A-Z]+[0-9]+'? ({}|fence)\b", ORDERINGS.join("|")));
-    let begins = begins.expect("a pattern");
-    let from = text.iter().rposition(|line| begins.is_match(line)).unwrap_or(0);
+    let from = text.iter().rposition(|line| begins_with_row_and_ordering(line)).unwrap_or(0);
     Some(text[if row_of(text[0]).is_some() { 0 } else { from }..].join(" "))
 }
 
@@ -253,10 +265,8 @@ fn ordering(expression: &syn::Expr) -> Option<String> {
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
-        let word = Regex::new(r"\btest\b").expect("a pattern");
-        list.path.is_ident("cfg")
-            && word.is_match(&list.tokens.to_string())
-            && !list.tokens.to_string().starts_with("not")
+        let tokens = list.tokens.to_string();
+        list.path.is_ident("cfg") && says(&tokens, "test") && !tokens.starts_with("not")
     })
 }
 
