@@ -29,10 +29,7 @@ impl Outcomes {
         let missing: Vec<_> =
             expected.iter().filter(|one| !seen.iter().any(|s| s == *one)).collect();
         assert!(missing.is_empty(), "never seen: {missing:?}; seen: {seen:?}");
-        assert!(
-            seen.len() == expected.len() || deeper(),
-            "more than expected: {seen:?}"
-        );
+        assert!(seen.len() == expected.len() || deeper(), "more than expected: {seen:?}");
     }
 
     /// The outcomes seen, in order.

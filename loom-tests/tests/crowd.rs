@@ -91,18 +91,20 @@ fn two_senders_at_once_wake_two_receivers() {
 /// it on.
 #[test]
 fn a_commit_that_frees_two_messages_wakes_two_receivers() {
-    explore("crowd: a message behind an open claim", 100, || {
+    explore_wide("crowd: a message behind an open claim", 100, || {
         let (mut tx, rx) = ring();
-        let other = tx.clone();
-        let room = tx.reserve(1).expect("room");
-        other.try_send(&[2]).expect("room");
         let receivers = [receives(&rx), receives(&rx)];
-        // The reservation borrows its handle, so this thread commits it.
-        room.commit().expect("usable");
+        let sender = thread::spawn(move || {
+            let other = tx.clone();
+            let room = tx.reserve(1).expect("room");
+            other.try_send(&[2]).expect("room");
+            room.commit().expect("usable");
+            (tx, other)
+        });
         let mut got = receivers.map(|receiver| receiver.join().expect("ends"));
         got.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!((got[0].0[0], got[1].0[0]), (0, 2));
-        drop((tx, other));
+        drop(sender.join().expect("ends"));
     });
 }
 
@@ -213,17 +215,20 @@ fn a_claim_given_up_in_between_does_not_end_the_passing_on() {
     explore_wide("crowd: a claim given up in between", 50, || {
         let (tx, rx) = mpmc::channel(&Options::new().capacity(4).max_len(8)).expect("legal");
         rx.set_wait(Wait::Block);
-        let (mut first, mut second) = (tx.clone(), tx.clone());
         let receivers = [receives(&rx), receives(&rx)];
-        let one = first.reserve(1).expect("room");
-        let two = second.reserve(1).expect("room");
-        tx.try_send(&[3]).expect("room");
-        drop(two);
-        one.commit().expect("usable");
+        let sender = thread::spawn(move || {
+            let (mut first, mut second) = (tx.clone(), tx.clone());
+            let one = first.reserve(1).expect("room");
+            let two = second.reserve(1).expect("room");
+            tx.try_send(&[3]).expect("room");
+            drop(two);
+            one.commit().expect("usable");
+            (tx, first, second)
+        });
         let mut got = receivers.map(|receiver| receiver.join().expect("ends"));
         got.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!((got[0].0[0], got[1].0[0]), (0, 3));
-        drop((tx, first, second));
+        drop(sender.join().expect("ends"));
     });
 }
 
