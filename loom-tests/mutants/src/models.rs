@@ -78,6 +78,9 @@ impl fmt::Display for Ended {
     }
 }
 
+/// The package of the models.
+const MODELS: &str = "quoit-loom-tests";
+
 #[derive(Deserialize)]
 struct Config {
     alias: Alias,
@@ -88,10 +91,23 @@ struct Alias {
     r#loom: Vec<String>,
 }
 
+/// The alias without the other packages whose models it runs: they are not the ring's.
+fn only_the_models(arguments: Vec<String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        if kept.last().is_some_and(|flag| flag == "-p") && argument != MODELS {
+            kept.pop();
+        } else {
+            kept.push(argument);
+        }
+    }
+    kept
+}
+
 /// Builds the models that lie in `folder`, into `target` if not into the target folder of the alias, and lists them.
 fn build(root: &Path, folder: &Path, target: Option<&Path>) -> Result<Vec<Model>> {
     let config = fs::read_to_string(root.join(".cargo/config.toml"))?;
-    let mut arguments = toml::from_str::<Config>(&config)?.alias.r#loom;
+    let mut arguments = only_the_models(toml::from_str::<Config>(&config)?.alias.r#loom);
     for argument in &mut arguments {
         if argument.starts_with("target/") {
             let folder = target.map_or_else(|| root.join(&argument), PathBuf::from);
@@ -329,6 +345,13 @@ fn parse(line: &str) -> Option<Reached> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_alias_only_the_package_of_the_models_is_run() {
+        let alias = ["test", "-p", MODELS, "-p", "another", "--profile", "loom"];
+        let kept = only_the_models(alias.map(String::from).to_vec());
+        assert_eq!(kept, ["test", "-p", MODELS, "--profile", "loom"]);
+    }
 
     const FAILED: &str = "thread 'x' (7) panicked at loom/src/rt/location.rs:115:9:\n\
                           Causality violation: Concurrent read and write accesses.\n\n\
