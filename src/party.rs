@@ -200,7 +200,7 @@ impl Party {
         let leaves = view.word(role.peer().leaves()).load(Relaxed);
         let baseline = match role {
             // Ends of streams that some receiver has already been told of.
-            // Acquire: pairs with `report_end`.
+            // K6 Acquire: pairs with `report_end`.
             Role::Receiver => view.word(ENDED).load(Acquire),
             Role::Sender => {
                 // K4 Acquire: before the look at the seats, so that whoever comes in between is above the baseline.

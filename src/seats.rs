@@ -123,7 +123,7 @@ impl Entry {
 
 /// How many seats need to be looked at: none from here on was ever taken.
 pub(crate) fn used(view: &View<Slots>) -> u32 {
-    // Acquire: pairs with `raise`; a seat below is looked at properly.
+    // K5 Acquire: pairs with `raise`; a seat below is looked at properly.
     let used = view.word(SEATS_USED).load(Acquire);
     u32::try_from(used).unwrap_or(u32::MAX).min(view.ring().seats())
 }
@@ -134,7 +134,7 @@ pub(crate) fn raise(view: &View<Slots>, word: Word, least: u64) {
     for _ in 0..2 * u64::from(view.ring().seats()) {
         // Relaxed: the exchange decides.
         let now = word.load(Relaxed);
-        // AcqRel: pairs with the Acquire of whoever arrives.
+        // K5, K6 AcqRel: pairs with the Acquire of whoever looks or arrives.
         if now >= least || word.compare_exchange(now, least, AcqRel, Relaxed).is_ok() {
             return;
         }
@@ -235,7 +235,7 @@ impl Ledger<'_> {
     /// Finishes what a dead counter had begun in this seat, whose lock the caller holds. `in_hand` says of a position
     /// whether it still is in the seat's hands.
     pub(crate) fn finish(&self, seat: u32, in_hand: impl Fn(u64) -> bool) {
-        // Acquire: pairs with the Release below; the position is the one that belongs to the sum.
+        // L1 Acquire: pairs with the Release below; the position is the one that belongs to the sum.
         let next = self.0.seat(seat, SeatWord::LOST_NEXT).load(Acquire);
         if next == 0 {
             return;
@@ -253,18 +253,18 @@ impl Ledger<'_> {
     fn settle(&self, seat: u32, next: u64) {
         // Relaxed: news, but for the order of the two, which Release keeps.
         self.0.seat(seat, SeatWord::LOST).store(next, Relaxed);
-        // Release: after the sum.
+        // L1 Release: after the sum.
         self.0.seat(seat, SeatWord::LOST_NEXT).store(0, Release);
     }
 }
 
 impl Losses for Ledger<'_> {
     fn about_to_lose(&self, owner: u32, position: u64) {
-        // Release: after the sum of the message before.
+        // L1 Release: after the sum of the message before.
         self.0.seat(owner, SeatWord::LOST_AT).store(position, Release);
         // Relaxed: only the holder of the lock writes it.
         let lost = self.0.seat(owner, SeatWord::LOST).load(Relaxed);
-        // Release: after the position; the change of the slot that follows is a Release itself.
+        // L1 Release: after the position; the change of the slot that follows is a Release itself.
         self.0.seat(owner, SeatWord::LOST_NEXT).store(lost.wrapping_add(1), Release);
     }
 

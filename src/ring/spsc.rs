@@ -159,7 +159,8 @@ impl Producer {
         let tail = head.wrapping_add(walked);
         // Whatever the predecessor left in the free lines is scrubbed before the first commit that could expose it (C1).
         let dirty = head.wrapping_add(capacity);
-        // A6 Release: so that an index reader need not poll. Not needed for safety.
+        // A6 Release: pairs with R0'. Saves an index reader some polling; but if it is stored, then behind all of the
+        // predecessor's records, which our lock has shown to us and nothing else to the receiver.
         view.word(TAIL).store(tail, Release);
         // Relaxed: our role's own counters.
         let sent = view.word(SENT).load(Relaxed);
