@@ -652,7 +652,8 @@ fn a_ring_in_use_is_not_removed_without_force() {
     let house = House::new();
     assert_quiet(&house.run("create r"));
     let receiver = house.start("recv r");
-    until("the receiver", || house.info("r").receiver.presence == Presence::Present);
+    // It is there when it has the lock, and writes its number a moment later.
+    until("the receiver", || house.info("r").receiver.pid == receiver.child.id());
     let said = assert_fails(&house.run("rm r"), 1);
     assert!(said.contains("in use by its receiver"), "{said}");
     assert!(said.contains(&receiver.child.id().to_string()), "{said}");
