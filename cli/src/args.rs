@@ -39,6 +39,9 @@ pub(crate) enum Command {
     DemoPeer(commands::demo::PeerArgs),
     #[command(hide = true)]
     DemoWorker(commands::demo::WorkerArgs),
+    Bench(commands::bench::Args),
+    #[command(hide = true)]
+    BenchEnd(commands::bench::EndArgs),
     Create(commands::create::Args),
     Ls(commands::ls::Args),
     Stat(commands::stat::Args),

@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::DemoPeer(args) => commands::demo::peer(&args),
         Command::DemoWorker(args) => commands::demo::worker(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::BenchEnd(args) => commands::bench::end(&args),
         Command::Create(args) => commands::create::run(&args),
         Command::Ls(args) => commands::ls::run(&args),
         Command::Stat(args) => commands::stat::run(&args),

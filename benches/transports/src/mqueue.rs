@@ -6,7 +6,9 @@ use std::fs;
 use std::io;
 
 use nix::errno::Errno;
-use nix::mqueue::{MQ_OFlag, MqAttr, MqdT, mq_close, mq_open, mq_receive, mq_send};
+use nix::mqueue::{
+    MQ_OFlag, MqAttr, MqdT, mq_attr_member_t, mq_close, mq_open, mq_receive, mq_send,
+};
 use nix::sys::stat::Mode;
 
 use crate::patience::Patience;
@@ -17,9 +19,9 @@ use crate::{Kit, Laid, Named, Refusal, Rx, Shape, Side, Transport, Tx, draw};
 pub struct Mqueue;
 
 /// Messages of a queue, where the machine allows so many: its usual limit.
-const DEPTH: i64 = 10;
+const DEPTH: mq_attr_member_t = 10;
 
-fn limit(name: &str) -> Option<i64> {
+fn limit(name: &str) -> Option<mq_attr_member_t> {
     fs::read_to_string(format!("/proc/sys/fs/mqueue/{name}")).ok()?.trim().parse().ok()
 }
 
@@ -51,7 +53,7 @@ impl Transport for Mqueue {
 
     fn lay(shape: &Shape) -> Result<Laid, Refusal> {
         let depth = limit("msg_max").map_or(DEPTH, |most| most.min(DEPTH));
-        let size = i64::try_from(shape.size).map_err(io::Error::other)?;
+        let size = mq_attr_member_t::try_from(shape.size).map_err(io::Error::other)?;
         let attributes = MqAttr::new(0, depth, size, 0);
         let names = ["there", "back"].map(|way| Named::Queue(format!("/quoit-{}", draw(way))));
         let how = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR;

@@ -351,6 +351,15 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_in_another_place_is_noticed() {
+        // The sum is the same.
+        let mut exchanged = messages(64, 1).remove(0);
+        let (one, other) = exchanged[8..].split_at_mut(8);
+        one.swap_with_slice(&mut other[..8]);
+        assert!(Check::new(64).look(&exchanged).is_err());
+    }
+
+    #[test]
     fn a_spoilt_message_is_the_one_that_was_asked_for() {
         for size in SIZES {
             let (mut source, mut check) = (Source::new(size), Check::new(size));

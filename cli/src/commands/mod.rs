@@ -1,6 +1,7 @@
 //! One file per command; each has its `Args` and a `run` that gives how it
 //! ended.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod create;
 pub(crate) mod demo;
