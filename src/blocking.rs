@@ -84,6 +84,7 @@ pub(crate) fn until<S: Side, T, R>(
 ) -> Result<T, Stop<R>> {
     let mut look = |side: &mut S| attempt(side).map_err(Stop::Refused);
     side.tie().count_wait();
+    sync::wait_begins();
     let wait = side.tie().wait();
     let forever = wait == Wait::Spin;
     // A model has no clock to end a short spin by.

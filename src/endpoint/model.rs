@@ -11,12 +11,13 @@
 //! | a lock byte of an open file description        | a word: 0, or the number of the opening that holds it            |
 //! | taking it, asking for it                       | Acquire: what its last holder did is seen                        |
 //! | giving it back, or dying                       | Release                                                          |
-//! | a slice that ends (100 ms)                     | the sleep ends when somebody has died, and at once from then on  |
+//! | a slice that ends (100 ms)                     | each death ends one slice of each wait, going on or to come      |
 //!
-//! The kernel orders more than that: all questions about one file go through one lock of its own. A model that holds with
-//! less holds with more.
+//! The kernel orders more than these words do: all questions about one file go through one lock of its own. Whoever sleeps
+//! when somebody dies sees what the dead did by the futex's lock already, before it asks; so it is the models in which
+//! nobody sleeps that show what the lock bytes order.
 //!
-//! No slice ends while nobody has died: a wake-up that the living lose is a deadlock, which the checker reports.
+//! No other slice ends: a wake-up that the living lose is a deadlock, which the checker reports.
 #![forbid(unsafe_code)]
 
 use core::cell::RefCell;
@@ -111,8 +112,7 @@ impl Ring {
         Process { ring: self.clone(), openings: RefCell::default() }
     }
 
-    /// Ends the slices of all who sleep at the ring, and of whoever falls asleep from now on: what a death left is found at the
-    /// end of a slice only.
+    /// Ends a slice of all who wait at the ring, or will: what a death left is found at the end of a slice only.
     fn expire(&self) {
         let beds = match &self.0.memory {
             Memory::Bytes(view) => [view.word32(NOT_EMPTY), view.word32(NOT_FULL)],

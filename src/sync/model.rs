@@ -6,8 +6,8 @@
 //!
 //! # What the model leaves out
 //!
-//! Time: a deadline never passes. Sleeps have no slices, so a lost wake-up is a deadlock, which the checker reports; when
-//! somebody has died the slices on a word end ([`expire`]), those of later sleeps too, and the clock of whoever slept moves on.
+//! Time: a deadline never passes. Sleeps have no slices, so a lost wake-up is a deadlock, which the checker reports. Only a
+//! death ends slices ([`expire`]): one in each wait that is going on or begins later; then the clock of whoever slept moves on.
 
 use core::cell::Cell as StdCell;
 use core::panic::Location;
@@ -38,6 +38,8 @@ enum Life {
 checker::thread_local! {
     static LIFE: StdCell<Life> = StdCell::new(Life::Immortal);
     static CLOCK_MS: StdCell<u64> = StdCell::new(0);
+    /// How many of the deaths have ended a slice of this actor's present wait.
+    static MOURNED: StdCell<u32> = StdCell::new(0);
     static LIGHT: StdCell<bool> = StdCell::new(false);
 }
 
@@ -226,8 +228,15 @@ struct Queue {
 #[derive(Debug)]
 struct Sleepers {
     asleep: u32,
-    /// Whether sleeps end by themselves.
-    expired: bool,
+    /// How many have died who might have woken somebody here.
+    deaths: u32,
+}
+
+impl Sleepers {
+    /// Whether a slice of this actor has ended by itself.
+    fn slice_ended(&self) -> bool {
+        MOURNED.with(|mourned| mourned.replace(self.deaths)) != self.deaths
+    }
 }
 
 impl Queue {
@@ -238,7 +247,7 @@ impl Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { sleepers: Mutex::new(Sleepers { asleep: 0, expired: false }), woken: Condvar::new() }
+        Self { sleepers: Mutex::new(Sleepers { asleep: 0, deaths: 0 }), woken: Condvar::new() }
     }
 }
 
@@ -375,7 +384,7 @@ pub fn coarse_ms() -> u64 {
     CLOCK_MS.with(StdCell::get)
 }
 
-fn slice_ended() -> Slept {
+fn timed_out() -> Slept {
     CLOCK_MS.with(|clock| clock.set(clock.get() + SLICE_MS));
     Slept::TimedOut
 }
@@ -398,17 +407,14 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, _: Deadline, scope: Scope) ->
     if now != expected {
         return Slept::Look;
     }
-    if scope == Scope::Shared && sleepers.expired {
+    if scope == Scope::Shared && sleepers.slice_ended() {
         drop(sleepers);
         yield_now();
-        return slice_ended();
+        return timed_out();
     }
     sleepers.asleep += 1;
     let woken = word.queue().woken.wait(sleepers).unwrap_or_else(|poison| poison.into_inner());
-    if woken.expired {
-        return slice_ended();
-    }
-    Slept::Look
+    if scope == Scope::Shared && woken.slice_ended() { timed_out() } else { Slept::Look }
 }
 
 /// The kernel's wake.
@@ -426,11 +432,17 @@ pub fn futex_wake(word: &AtomicU32, n: u32, _: Scope) -> u32 {
     woken
 }
 
-/// Ends all slices on a word, those to come included: somebody has died, and nothing but time wakes whoever waits for it.
+/// A wait begins: each death that was or will be ends one of its slices, and no more, so that what the living lose is not
+/// made good by time.
+pub fn wait_begins() {
+    MOURNED.with(|mourned| mourned.set(0));
+}
+
+/// Somebody has died who might have woken those who sleep on a word, and nothing but time wakes whoever waits for that.
 pub fn expire(word: &AtomicU32) {
     let mut sleepers = word.queue().lock();
     sleepers.asleep = 0;
-    sleepers.expired = true;
+    sleepers.deaths += 1;
     word.queue().woken.notify_all();
 }
 

@@ -19,6 +19,10 @@ pub const fn dead() -> bool {
     false
 }
 
+/// A wait begins. In this world its slices end by themselves, so there is nothing to do.
+#[inline(always)]
+pub fn wait_begins() {}
+
 /// A hint to the processor that this is a spin loop.
 #[inline]
 pub fn spin_loop() {
