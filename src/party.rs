@@ -181,8 +181,9 @@ impl Party {
         let os = |source| OpenError::Os { ring: name.clone(), doing: "taking a seat", source };
         let generation = sync::arm_generation().map_err(os)?;
         let light = LightFence::best();
-        // Relaxed: news. Whoever died since an end was last told is this receiver's to tell of, whoever found it.
-        let told = view.word(ENDED_DEATHS).load(Relaxed);
+        // K6 Acquire: pairs with `report_end`, before `ended` below. Whoever died since an end was last told is this receiver's
+        // to tell of, whoever found it.
+        let told = view.word(ENDED_DEATHS).load(Acquire);
         let number = match &behind {
             None => u32::from(role == Role::Receiver),
             Some(behind) => match find_seat(&view, behind, at_most_once).map_err(os)? {
@@ -200,8 +201,8 @@ impl Party {
         let leaves = view.word(role.peer().leaves()).load(Relaxed);
         let baseline = match role {
             // Ends of streams that some receiver has already been told of.
-            // K6 Acquire: pairs with `report_end`.
-            Role::Receiver => view.word(ENDED).load(Acquire),
+            // Relaxed: ordered by K6 above; an older one only means that the end is told to this one too.
+            Role::Receiver => view.word(ENDED).load(Relaxed),
             Role::Sender => {
                 // K4 Acquire: before the look at the seats, so that whoever comes in between is above the baseline.
                 let arrived = view.word(role.peer().arrivals()).load(Acquire);
@@ -382,9 +383,10 @@ impl Party {
         let died = deaths > self.deaths.replace(deaths);
         self.told.set(Some((arrived, if died { Presence::Died } else { Presence::Left })));
         if self.seat.role == Role::Receiver {
-            seats::raise(self.view(), ENDED_DEATHS, deaths);
-            // After the deaths: whoever comes and sees the end has them too.
             seats::raise(self.view(), ENDED, arrived);
+            // After the end, and loaded before it: whoever comes in between, or after a death in between, may take deaths for
+            // news that were told already, and never the other way round.
+            seats::raise(self.view(), ENDED_DEATHS, deaths);
         }
     }
 
