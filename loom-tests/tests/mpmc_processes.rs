@@ -1,7 +1,8 @@
 //! Rings of slots as processes meet them: the faces, the table of seats, the locks behind it and the repair, with the death
 //! of one process at each of its steps.
 //!
-//! A death frees the locks of the process, and only then do slices end: what the living lose among themselves is a deadlock.
+//! A death frees the locks of the process and ends one slice of each wait; no other slice ends, so that what the living lose
+//! among themselves is a deadlock.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -296,12 +297,16 @@ fn a_seat_that_is_taken_again_is_not_repaired_for_its_old_holder() {
                 (skipped.or(bystander).expect("joined once"), crowded)
             })
         });
-        let mut got = None;
-        while got.is_none() {
-            // The end of the dead ones' stream may be told first.
-            got = next(&rx);
-            thread::yield_now();
-        }
+        let receives = thread::spawn(move || {
+            let mut got = None;
+            while got.is_none() {
+                // The end of the dead ones' stream may be told first.
+                got = next(&rx);
+                thread::yield_now();
+            }
+            (got, rx)
+        });
+        let (got, rx) = receives.join().expect("ends");
         assert_eq!(got, Some((1, false)));
         let (skipped, crowded) = comes.join().expect("ends");
         noted.note(format!("{skipped} {crowded}"));
@@ -345,7 +350,7 @@ fn a_living_claim_is_nobodys_to_give_up() {
 fn a_sender_that_comes_while_another_leaves_is_not_missed() {
     let outcomes = Outcomes::default();
     let noted = outcomes.clone();
-    explore_wide("processes: an arrival against a leave", 100, move || {
+    explore_wide("processes: a sender comes, another leaves", 100, move || {
         let ring = ring(3, Delivery::AtLeastOnce);
         let (rx, tx) = (live(&ring, receiver), live(&ring, sender));
         let leaves = thread::spawn(move || send(&tx, 1));

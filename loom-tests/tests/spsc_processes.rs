@@ -1,7 +1,8 @@
 //! Rings of bytes as processes meet them: the faces, the seats and the locks behind them, and the death of one process at
 //! each of its steps, from the open to the close.
 //!
-//! A death frees the locks of the process, and only then do slices end: what the living lose among themselves is a deadlock.
+//! A death frees the locks of the process and ends one slice of each wait; no other slice ends, so that what the living lose
+//! among themselves is a deadlock.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -236,12 +237,12 @@ fn a_message_in_a_dead_receivers_hand_is_lost_where_that_is_asked_for() {
             while next(&mut rx) != (Got::Message { n: LAST, again: false }) {
                 again += 1;
             }
-            (ended.is_none(), seen.into_inner(), again)
+            (ended.is_none(), seen.into_inner(), again, rx.stats().lost)
         });
         drop(sends.join().expect("ends"));
-        let (died, seen, again) = receives.join().expect("ends");
+        let (died, seen, again, lost) = receives.join().expect("ends");
         assert!(seen + again <= 1, "never twice");
-        noted.note(format!("{seen} seen, {again} again"));
+        noted.note(format!("{seen} seen, {again} again, {lost} lost"));
         died
     });
     outcomes.are(&["0 seen, 1 again", "1 seen, 0 again"]);
@@ -252,7 +253,7 @@ fn a_message_in_a_dead_receivers_hand_is_lost_where_that_is_asked_for() {
 fn two_processes_that_come_and_go_lose_no_message_and_no_end() {
     let outcomes = Outcomes::default();
     let noted = outcomes.clone();
-    explore("processes: an arrival against a leave", 100, move || {
+    explore("processes: both ends come and go", 100, move || {
         let ring = ring();
         let sends = thread::spawn({
             let ring = ring.clone();

@@ -193,6 +193,9 @@ impl Known {
             (Entry::Unreached(_), Outcome::Survived { .. }) => Some(format!(
                 "{key}: reached after all, and not caught: [unreached] is wrong, say why under [unseen]"
             )),
+            (Entry::Unseen(_), Outcome::Survived { undecided, .. }) if !undecided.is_empty() => {
+                Some(format!("{key}: explained, but one run did not end{}", doubt(undecided)))
+            }
             (Entry::Nothing, Outcome::Survived { runs, undecided }) => Some(format!(
                 "{key}: NOT CAUGHT by any of {runs} runs{}, and not explained",
                 doubt(undecided)

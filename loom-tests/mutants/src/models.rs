@@ -252,12 +252,10 @@ pub(crate) fn run(model: &Model, mutation: &Mutation, manner: Manner) -> Result<
     let output = fs::File::create(&said)?;
     let mut command = Command::new(&model.program);
     command.args(["--exact", model.test(), "--nocapture"]).env("RUST_BACKTRACE", "0");
-    for variable in ["MODEL_WEAKEN", "MODEL_MUTANT", "MODEL_SURVEY", "MODEL_STEPS"] {
-        command.env_remove(variable);
-    }
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("LOOM_") {
-            command.env_remove(variable);
+        let name = variable.to_string_lossy();
+        if name.starts_with("LOOM_") || name.starts_with("MODEL_") {
+            command.env_remove(&variable);
         }
     }
     match mutation {
