@@ -26,6 +26,14 @@ loom:
 loom-deep:
     MODEL_DEEP=1 cargo loom -- --show-output
 
+# Can the models fail? Everything; half an hour and more.
+mutate:
+    cargo mutate
+
+# The same, known catches only: minutes.
+mutate-quick:
+    cargo mutate --quick
+
 # Four senders and four receivers under schedules at random (loom-tests/README.md).
 shuttle:
     cargo shuttle
@@ -83,6 +91,10 @@ crowd:
 # How soon a sleeper learns of a message, and of a death: percentiles.
 latency:
     cargo bench --bench latency
+
+# Rings beside pipes, sockets and the floor, between two processes.
+bench *ARGS:
+    cargo run --release -q -p quoit-cli -- bench {{ARGS}}
 
 # Round trips between two processes: percentiles.
 demo:
