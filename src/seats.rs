@@ -155,8 +155,8 @@ pub(crate) fn sit(view: &View<Slots>, seat: u32, role: Role, light: LightFence, 
     let arrivals = Entry::load(view, seat).arrivals().wrapping_add(1);
     // K1 Release: pairs with `Entry::load`. K2.
     view.seat(seat, SeatWord::STATE).store(arrivals << 3 | role.here(), Release);
-    // K4 AcqRel: after the seat, so that whoever counts us can see us. D10 before it.
-    view.word(role.arrivals()).fetch_add(1, AcqRel);
+    // K4 Release: after the seat, so that whoever counts us can see us. D10 before it.
+    view.word(role.arrivals()).fetch_add(1, Release);
 }
 
 /// Lets go of a seat that has nothing claimed; the caller then gives up the lock.
@@ -164,8 +164,8 @@ pub(crate) fn leave(view: &View<Slots>, seat: u32, role: Role, scope: Scope) {
     let arrivals = Entry::load(view, seat).arrivals();
     // K1 Release: pairs with `Entry::load`, and carries everything that was committed or released before.
     view.seat(seat, SeatWord::STATE).store(arrivals << 3 | LEFT, Release);
-    // K4 AcqRel: after the seat, so that whoever notices finds it empty. D11 before it.
-    view.word(role.leaves()).fetch_add(1, AcqRel);
+    // K4 Release: after the seat, so that whoever notices finds it empty. D11 before it.
+    view.word(role.leaves()).fetch_add(1, Release);
     wake_everybody(view, scope);
 }
 

@@ -641,8 +641,8 @@ impl Consumer {
     fn take_aside(&self) -> Result<bool, Refused> {
         // E2 Acquire: pairs with E1; whatever was put aside before is seen below.
         let epoch = self.cursor.view.word(EPOCH).load(Acquire);
-        // E3 Acquire: pairs with E3's Release: whoever stored it found nothing, and took nothing that we could miss.
-        if self.cursor.view.word(SCANNED).load(Acquire) != epoch {
+        // E3 Relaxed: that a search of this epoch found nothing stays true, and nothing else is read on its account.
+        if self.cursor.view.word(SCANNED).load(Relaxed) != epoch {
             for step in 0..self.cursor.ring.slots() {
                 let index = self.cursor.ring.index(self.aside.get().wrapping_add(step));
                 if self.take_again(index)? {
@@ -650,8 +650,8 @@ impl Consumer {
                     return Ok(true);
                 }
             }
-            // E3 Release: see above. Plain, and may go back when somebody is slow: then another looks in vain.
-            self.cursor.view.word(SCANNED).store(epoch, Release);
+            // E3 Relaxed: as above. May go back when somebody is slow: then another looks in vain.
+            self.cursor.view.word(SCANNED).store(epoch, Relaxed);
         }
         self.clean.set(epoch);
         Ok(false)
@@ -768,8 +768,9 @@ impl Consumer {
 
 /// Says that something was put aside to be delivered again.
 fn put_aside(view: &View<Slots>) {
-    // E1 AcqRel: pairs with E2; whoever sees the new epoch finds what was put aside before it.
-    view.word(EPOCH).fetch_add(1, AcqRel);
+    // E1 Release: pairs with E2; whoever sees the new epoch finds what was put aside before it, and before each that it
+    // counts on from.
+    view.word(EPOCH).fetch_add(1, Release);
 }
 
 /// What a repair did.

@@ -119,8 +119,8 @@ impl Producer {
         let capacity = ring.capacity();
         // A1 Acquire: pairs with the receiver's Release of `head`, so that its resets before it are seen.
         let head = view.word(HEAD).load(Acquire);
-        // A2 Acquire: the predecessor's own prefix; its lock orders it already.
-        let tail = view.word(TAIL).load(Acquire);
+        // A2 Relaxed: our role's own word, ordered by the lock.
+        let tail = view.word(TAIL).load(Relaxed);
         // A3 Acquire: pairs with the receiver's Release of `acked`.
         let acked = view.word(ACKED).load(Acquire);
         if (head | tail | acked) % LINE != 0 {
@@ -441,8 +441,8 @@ impl Consumer {
     /// `Corrupt` when the cursors contradict I1.
     pub fn attach(view: View, at_most_once: bool) -> Result<Self, Refused> {
         let ring = view.ring();
-        // B1 Acquire: the predecessor's own prefix; its lock orders it already.
-        let pos = view.word(ACKED).load(Acquire);
+        // B1 Relaxed: our role's own word, ordered by the lock.
+        let pos = view.word(ACKED).load(Relaxed);
         // B2 Relaxed: our role's own word, ordered by the lock.
         let reset = view.word(HEAD).load(Relaxed);
         // Relaxed: our role's own words, ordered by the lock.
