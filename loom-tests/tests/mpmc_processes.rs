@@ -83,11 +83,23 @@ fn dead_claim(ring: &Ring) {
     assert!(dead.is_none_or(|never: std::convert::Infallible| match never {}));
 }
 
-/// A receiver in a process of its own, which goes on in a thread and may die there.
+/// A receiver in a process of its own.
 fn mortal_receiver(ring: &Ring) -> (Process, Receiver) {
     let process = ring.process();
     let rx = process.run(None, receiver).expect("it lives");
     (process, rx)
+}
+
+/// Has such a receiver wait for one message and release it, in a thread, and die at its `step`-th step: whether it got one,
+/// or `None` when it died.
+fn waits((process, rx): (Process, Receiver), step: u32) -> thread::JoinHandle<Option<bool>> {
+    thread::spawn(move || process.run(Some(step), move |_| next(&rx).is_some()))
+}
+
+/// One message was sent: whoever lived released it, or it came to the other, who got all this.
+fn assert_once(got: &[(u8, bool)], ended: Option<bool>) {
+    assert!(got.iter().all(|got| got.0 == 1) && got.len() <= 1, "{got:?}");
+    assert!(got.is_empty() == (ended == Some(true)) || ended.is_none(), "once, {got:?}");
 }
 
 /// D1 to D4, D10, D11 of docs/crash-safety.md: a sender dies at each step from its open to its close. A receiver waits, and
@@ -168,18 +180,14 @@ fn a_receiver_that_dies_leaves_its_message_to_whoever_waits_before_the_end() {
     sweep_every(5, "processes: a receiver dies, another waits", 10, move |step| {
         let ring = ring(3, Delivery::AtLeastOnce);
         let (rx, tx) = (live(&ring, receiver), live(&ring, sender));
-        let (process, mortal) = mortal_receiver(&ring);
-        let mortal = thread::spawn(move || {
-            let ended = process.run(Some(step), move |_| next(&mortal).is_some());
-            (ended, process)
-        });
+        let mortal = mortal_receiver(&ring);
+        let mortal = waits(mortal, step);
         let sends = thread::spawn(move || send(&tx, 1));
         let receives = thread::spawn(move || all(&rx));
-        let (ended, _process) = mortal.join().expect("ends");
+        let ended = mortal.join().expect("ends");
         sends.join().expect("ends");
         let got = receives.join().expect("ends");
-        assert!(got.iter().all(|got| got.0 == 1) && got.len() <= 1, "{got:?}");
-        assert!(got.is_empty() == (ended == Some(true)) || ended.is_none(), "once, {got:?}");
+        assert_once(&got, ended);
         noted.note(format!("{} {ended:?}", line(&got)));
         ended.is_none()
     });
@@ -194,19 +202,15 @@ fn whoever_dies_repairing_is_repaired_by_the_other_who_waits() {
     sweep_wide("processes: a repairer dies, another waits", 20, move |step| {
         let ring = ring(4, Delivery::AtLeastOnce);
         let (rx, tx) = (live(&ring, receiver), live(&ring, sender));
-        let (process, mortal) = mortal_receiver(&ring);
+        let mortal = mortal_receiver(&ring);
         dead_claim(&ring);
         send(&tx, 1);
         drop(tx);
-        let mortal = thread::spawn(move || {
-            let ended = process.run(Some(step), move |_| next(&mortal).is_some());
-            (ended, process)
-        });
+        let mortal = waits(mortal, step);
         let receives = thread::spawn(move || all(&rx));
-        let (ended, _process) = mortal.join().expect("ends");
+        let ended = mortal.join().expect("ends");
         let got = receives.join().expect("ends");
-        assert!(got.iter().all(|got| got.0 == 1) && got.len() <= 1, "{got:?}");
-        assert!(got.is_empty() == (ended == Some(true)) || ended.is_none(), "once, {got:?}");
+        assert_once(&got, ended);
         noted.note(format!("{} {ended:?}", line(&got)));
         ended.is_none()
     });
