@@ -2,6 +2,8 @@
 //! however it ends. Every test has a folder of rings of its own, and a bench that hangs is killed. No test asks how long
 //! anything took.
 
+mod common;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,31 +14,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use common::House;
+
 /// When a bench is taken for hung, and the test fails.
 const HUNG: Duration = Duration::from_secs(60);
 
 const TRANSPORTS: &str =
     "floor,spsc,mpmc,pipe,unix-stream,unix-seqpacket,unix-dgram,tcp,eventfd,mqueue";
 
-/// A folder of rings, and room beside it.
-struct House {
-    dir: tempfile::TempDir,
-}
-
 impl House {
-    fn new() -> House {
-        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let house = House { dir };
-        fs::create_dir(house.rings()).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(house.rings(), private).unwrap();
-        house
-    }
-
-    fn rings(&self) -> PathBuf {
-        self.dir.path().join("rings")
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

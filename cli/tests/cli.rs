@@ -2,6 +2,8 @@
 //! ends. Every test has a folder of rings of its own, and every process that a
 //! test starts has a watchdog.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,32 +17,15 @@ use std::time::{Duration, Instant};
 use quoit::{Info, Kind, Presence, Seated};
 use serde_json::{Value, json};
 
+use common::House;
+
 /// When a process is taken for hung, and the test fails.
 const HUNG: Duration = Duration::from_secs(60);
 
 /// What `create` is told to make a ring of either kind.
 const EITHER: [&str; 2] = ["", "--mpmc"];
 
-/// A folder of rings, and one beside it for other files.
-struct House {
-    dir: tempfile::TempDir,
-}
-
 impl House {
-    fn new() -> House {
-        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let house = House { dir };
-        fs::create_dir(house.rings()).unwrap();
-        // Whatever the umask: a folder that others may write is refused.
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(house.rings(), private).unwrap();
-        house
-    }
-
-    fn rings(&self) -> PathBuf {
-        self.dir.path().join("rings")
-    }
-
     fn ring(&self, name: &str) -> PathBuf {
         self.rings().join(name)
     }
