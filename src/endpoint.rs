@@ -740,14 +740,18 @@ mod tests {
                 assert_eq!(word(&ring, hint.offset()), expected);
             }
             for index in 0..8 {
-                let expected = fresh.slot(index).load(Ordering::Relaxed);
-                assert_eq!(view.slot(index).load(Ordering::Relaxed), expected, "slot {index}");
+                let expected = fresh.slot(index).word().load(Ordering::Relaxed);
+                assert_eq!(
+                    view.slot(index).word().load(Ordering::Relaxed),
+                    expected,
+                    "slot {index}"
+                );
                 assert_eq!(word(&ring, 0x25000 + 128 * index as usize), expected, "slot {index}");
             }
             let other = open_slots(&name, &Options::new()).unwrap();
             assert_eq!(other.header, ring.header);
-            other.slots().unwrap().slot(7).store(77, Ordering::Relaxed);
-            assert_eq!(view.slot(7).load(Ordering::Relaxed), 77, "one memory");
+            other.slots().unwrap().slot(7).word().store(77, Ordering::Relaxed);
+            assert_eq!(view.slot(7).word().load(Ordering::Relaxed), 77, "one memory");
         }
     }
 

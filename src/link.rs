@@ -2,6 +2,7 @@
 //!
 //! Knows the seats, the lock behind them, the wait words and what has gone wrong on this handle. Knows nothing of records.
 
+use core::marker::PhantomData;
 use core::time::Duration;
 
 use crate::blocking::{SLICE, Tie};
@@ -9,7 +10,7 @@ use crate::error::{Fault, RingName};
 use crate::layout::control::ENDED;
 use crate::layout::view::View;
 use crate::ring::Damage;
-use crate::roster::{self, Presence, Role, Seat};
+use crate::roster::{self, End, Presence, Role, Seat};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::{self, AtomicU32, Deadline, LightFence, Scope, Slept};
 use crate::{options::Wait, wake};
@@ -60,14 +61,16 @@ mod nothing {
 
 /// The tie.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Link<E: End> {
     view: View,
-    role: Role,
     name: RingName,
     behind: Option<Behind>,
     light: LightFence,
     scope: Scope,
+    /// The life of the process that joined.
     generation: u64,
+    /// The life of the process in which the handle is of use: that one, or none after a fault.
+    usable_in: u64,
     /// How this handle waits.
     pub(crate) wait: Wait,
     keep_open: bool,
@@ -88,6 +91,7 @@ pub(crate) struct Link {
     waits: u64,
     wakes: u64,
     fault: Option<Sticky>,
+    end: PhantomData<E>,
 }
 
 /// What went wrong for good on this handle.
@@ -97,15 +101,18 @@ enum Sticky {
     Truncated { found: u64, wanted: u64 },
 }
 
-impl Link {
+/// No life of any process: they are counted from 1.
+pub(crate) const NO_LIFE: u64 = u64::MAX;
+
+impl<E: End> Link<E> {
     /// Sits down. For a named ring the role's lock is held by `behind`.
     pub(crate) fn join(
         view: View,
-        role: Role,
         name: RingName,
         behind: Option<Behind>,
         keep_open: bool,
     ) -> std::io::Result<Self> {
+        let role = E::ROLE;
         let generation = sync::arm_generation()?;
         let light = LightFence::best();
         let pid = if behind.is_some() { std::process::id() } else { 0 };
@@ -133,12 +140,12 @@ impl Link {
         let wakes = view.word(role.wakes()).load(Relaxed);
         let link = Self {
             view,
-            role,
             name,
             behind,
             light,
             scope,
             generation,
+            usable_in: generation,
             wait: Wait::default(),
             keep_open,
             baseline,
@@ -151,6 +158,7 @@ impl Link {
             waits,
             wakes,
             fault: None,
+            end: PhantomData,
         };
         Ok(link)
     }
@@ -163,7 +171,7 @@ impl Link {
     /// short may have none.
     pub(crate) fn leave(&mut self) {
         if sync::generation() == self.generation && self.cut_short().is_none() {
-            roster::leave(&self.view, self.role);
+            roster::leave(&self.view, E::ROLE);
             self.notify();
         }
     }
@@ -173,20 +181,21 @@ impl Link {
     #[inline]
     pub(crate) fn unusual(&self) -> bool {
         // The order matters: a forked child has no map to look into.
-        sync::generation() != self.generation
-            || self.fault.is_some()
+        !self.is_usable()
             // Relaxed: only compared; `Seat::load` looks properly.
-            || self.view.word(self.role.peer().seat()).load(Relaxed) != self.seen.0
+            || self.view.word(E::PEER.seat()).load(Relaxed) != self.seen.0
     }
 
     /// The same without the peer's seat.
+    #[inline(always)]
+    pub(crate) fn is_usable(&self) -> bool {
+        sync::generation() == self.usable_in
+    }
+
+    /// Why it is not usable, if it is not.
     #[inline]
     pub(crate) fn usable(&self) -> Result<(), Fault> {
-        if sync::generation() == self.generation && self.fault.is_none() {
-            Ok(())
-        } else {
-            Err(self.why())
-        }
+        if self.is_usable() { Ok(()) } else { Err(self.why()) }
     }
 
     #[cold]
@@ -207,7 +216,7 @@ impl Link {
     #[cold]
     pub(crate) fn examine(&mut self) -> Result<bool, Fault> {
         self.usable()?;
-        let peer = Seat::load(&self.view, self.role.peer());
+        let peer = Seat::load(&self.view, E::PEER);
         if peer.left() && self.concerns(peer) && !self.keep_open {
             self.gone = Some((peer, Presence::Left));
             return Ok(true);
@@ -239,13 +248,13 @@ impl Link {
             return;
         }
         // Relaxed: news; whoever comes counts its predecessor's death before it stores its seat.
-        let deaths = self.view.word(self.role.peer().deaths()).load(Relaxed);
+        let deaths = self.view.word(E::PEER.deaths()).load(Relaxed);
         let died = how == Presence::Died || deaths > self.deaths;
         // The death that nobody has counted yet is told now.
-        let uncounted = how == Presence::Died && Seat::load(&self.view, self.role.peer()) == peer;
+        let uncounted = how == Presence::Died && Seat::load(&self.view, E::PEER) == peer;
         self.deaths = deaths.saturating_add(u64::from(uncounted));
         self.told = Some((peer, if died { Presence::Died } else { how }));
-        if self.role == Role::Receiver {
+        if E::ROLE == Role::Receiver {
             // Relaxed: read by our role's successor, ordered by the lock.
             self.view.word(ENDED).store(peer.arrivals(), Relaxed);
         }
@@ -257,28 +266,36 @@ impl Link {
     }
 
     /// Wakes the peer, if it sleeps, to see what this side has just written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn notify(&mut self) {
-        if wake::notify(self.view.word32(self.role.peer().bed()), self.light, self.scope) {
-            self.count_wake();
+        if wake::is_due(self.view.word32(E::PEER.bed()), self.light) {
+            self.wake();
         }
     }
 
     #[cold]
-    fn count_wake(&mut self) {
-        self.wakes = self.wakes.wrapping_add(1);
-        self.view.count(self.role.wakes(), self.wakes);
+    #[inline(never)]
+    fn wake(&mut self) {
+        if wake::wake(self.view.word32(E::PEER.bed()), self.scope) {
+            self.wakes = self.wakes.wrapping_add(1);
+            self.view.count(E::ROLE.wakes(), self.wakes);
+        }
     }
 
     /// Where this handle sleeps.
     fn bed(&self) -> &AtomicU32 {
-        self.view.word32(self.role.bed())
+        self.view.word32(E::ROLE.bed())
+    }
+
+    fn stick(&mut self, fault: Sticky) {
+        self.fault = Some(fault);
+        self.usable_in = NO_LIFE;
     }
 
     /// Makes `Corrupt` stick to this handle.
     #[cold]
     pub(crate) fn corrupt(&mut self, damage: Damage) -> Fault {
-        self.fault = Some(Sticky::Corrupt(damage));
+        self.stick(Sticky::Corrupt(damage));
         Fault::Corrupt { ring: self.name.clone(), what: damage.what() }
     }
 
@@ -300,12 +317,12 @@ impl Link {
         }
         // The word around the lock: somebody who arrives in between has no lock yet in the answer, but is in the second word.
         for _ in 0..4 {
-            let seat = Seat::load(&self.view, self.role.peer());
+            let seat = Seat::load(&self.view, E::PEER);
             let held = match &self.behind {
                 None => seat.taken(),
                 Some(behind) => behind.peer_holds_lock().unwrap_or(true),
             };
-            if held || Seat::load(&self.view, self.role.peer()) == seat {
+            if held || Seat::load(&self.view, E::PEER) == seat {
                 return seat.presence(held);
             }
         }
@@ -323,18 +340,18 @@ impl Link {
     }
 }
 
-impl Tie for Link {
+impl<E: End> Tie for Link<E> {
     fn wait(&self) -> Wait {
         self.wait
     }
 
     fn count_wait(&mut self) {
         self.waits = self.waits.wrapping_add(1);
-        self.view.count(self.role.waits(), self.waits);
+        self.view.count(E::ROLE.waits(), self.waits);
     }
 
     fn announce(&self) -> wake::Ticket {
-        wake::announce(self.bed(), self.view.word32(self.role.peer().light()))
+        wake::announce(self.bed(), self.view.word32(E::PEER.light()))
     }
 
     fn retract(&self) {
@@ -351,7 +368,7 @@ impl Tie for Link {
 
     fn check_file(&mut self) -> Result<(), Fault> {
         if let Some((found, wanted)) = self.cut_short() {
-            self.fault = Some(Sticky::Truncated { found, wanted });
+            self.stick(Sticky::Truncated { found, wanted });
         }
         self.usable()
     }
@@ -366,10 +383,10 @@ impl Tie for Link {
         if self.keep_open {
             return Ok(false);
         }
-        let mut peer = Seat::load(&self.view, self.role.peer());
+        let mut peer = Seat::load(&self.view, E::PEER);
         if peer.taken() && self.dead != Some(peer) && probe && !self.peer_holds_lock()? {
             // The word again: one that let go, or was followed, before the lock was asked is not dead.
-            let again = Seat::load(&self.view, self.role.peer());
+            let again = Seat::load(&self.view, E::PEER);
             if again == peer {
                 self.dead = Some(peer);
             }

@@ -316,7 +316,7 @@ macro_rules! common {
 
         /// Messages that wait to be received: committed and not in anybody's hand. Looks at every slot, and is only news.
         pub fn len(&self) -> usize {
-            if self.party.usable().is_err() {
+            if !self.party.is_usable() {
                 return 0;
             }
             waiting(self.ring.view()) as usize
@@ -751,13 +751,13 @@ impl Sender {
 
     /// Whether there is no free slot. Only news, whatever it answers: other senders send.
     pub fn is_full(&self) -> bool {
-        self.party.usable().is_ok() && self.ring.is_full().unwrap_or(false)
+        self.party.is_usable() && self.ring.is_full().unwrap_or(false)
     }
 
     /// Whether a `send` now would, sooner or later, answer `Disconnected`: the last receiver let go of its seat or died.
     /// Asks the kernel's locks. Another receiver may come at any time.
     pub fn is_disconnected(&self) -> bool {
-        self.party.usable().is_ok()
+        self.party.is_usable()
             && self.party.recover().is_ok()
             && self.party.is_gone(true).unwrap_or(false)
     }
@@ -842,7 +842,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        if !sync::dead() && self.party.usable().is_ok() {
+        if !sync::dead() && self.party.is_usable() {
             self.give_up_forgotten();
         }
     }
@@ -947,7 +947,7 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if !sync::dead() && self.sender.party.usable().is_ok() {
+        if !sync::dead() && self.sender.party.is_usable() {
             // Unless it was committed.
             self.sender.give_up_forgotten();
         }
@@ -1012,17 +1012,28 @@ impl Receiver {
     #[inline(always)]
     pub fn try_recv(&self) -> Result<Message<'_>, TryRecvError> {
         self.party.usable()?;
-        match self.take(0) {
-            Ok(true) => Ok(Message::new(self)),
-            Ok(false) => self.empty(),
-            Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
-        }
+        let held = match self.take(0) {
+            Ok(Some(held)) => held,
+            Ok(None) => self.empty()?,
+            Err(refused) => return Err(TryRecvError::Fault(self.corrupt(refused))),
+        };
+        Ok(Message::new(self, held))
     }
 
     /// Takes the next message in hand, if one can be taken, looking up to `looks` times.
     #[inline(always)]
-    fn take(&self, looks: u32) -> Result<bool, Refused> {
-        let took = self.ring.take_soon(looks);
+    fn take(&self, looks: u32) -> Result<Option<Held>, Refused> {
+        // What is rare answers a bit, and hands the message on in the ring: an answer that the common case and a call share
+        // would go through memory.
+        match self.ring.take_now(looks)? {
+            Some(held) => Ok(Some(held)),
+            None => Ok(self.take_with_care()?.then(|| self.ring.taken())),
+        }
+    }
+
+    #[cold]
+    fn take_with_care(&self) -> Result<bool, Refused> {
+        let took = self.ring.take_with_care();
         let skipped = self.ring.skipped();
         if skipped != 0 {
             self.stepped_over(skipped);
@@ -1046,7 +1057,10 @@ impl Receiver {
     /// soon as a new sender comes.
     #[inline(always)]
     pub fn recv(&self) -> Result<Message<'_>, RecvError> {
-        self.take_until(Deadline::NEVER).map_err(RecvTimeoutError::without_deadline)
+        match self.take_until(Deadline::NEVER) {
+            Ok(held) => Ok(Message::new(self, held)),
+            Err(error) => Err(error.without_deadline()),
+        }
     }
 
     /// The next message, waiting for it at most `timeout`. A timeout that overflows the clock means for ever.
@@ -1056,7 +1070,8 @@ impl Receiver {
     /// As [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`] after at least one try, naming who holds the slot that was
     /// waited for, if somebody does.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message<'_>, RecvTimeoutError> {
-        self.take_until(Deadline::after(timeout))
+        let held = self.take_until(Deadline::after(timeout))?;
+        Ok(Message::new(self, held))
     }
 
     /// The next message, waiting for it until `deadline` at most. A deadline in the past is one try.
@@ -1065,38 +1080,38 @@ impl Receiver {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Message<'_>, RecvTimeoutError> {
-        self.take_until(Deadline::at(deadline))
+        let held = self.take_until(Deadline::at(deadline))?;
+        Ok(Message::new(self, held))
     }
 
     #[inline(always)]
-    fn take_until(&self, deadline: Deadline) -> Result<Message<'_>, RecvTimeoutError> {
+    fn take_until(&self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
         self.party.usable()?;
         match self.take(self.party.wait.get().looks()) {
-            Ok(true) => Ok(Message::new(self)),
-            Ok(false) => self.take_slow(deadline),
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => self.take_slow(deadline),
             Err(refused) => Err(RecvTimeoutError::Fault(self.corrupt(refused))),
         }
     }
 
     #[cold]
-    fn take_slow(&self, deadline: Deadline) -> Result<Message<'_>, RecvTimeoutError> {
+    fn take_slow(&self, deadline: Deadline) -> Result<Held, RecvTimeoutError> {
         let taken = blocking::until(&mut Waiter { party: &self.party }, deadline, |_| {
             let took = self.take(0)?;
-            if !took {
+            if took.is_none() {
                 self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
             }
-            Ok(took.then_some(()))
+            Ok(took)
         });
         let ring = || self.name().clone();
         match taken {
-            Ok(()) => {
-                let message = Message::new(self);
+            Ok(held) => {
                 // Whoever was woken for this message may not be the only one who waits, nor this the only message: those
                 // behind a claim were committed while nobody could take them.
                 if self.has_message() {
                     self.party.pass_on();
                 }
-                Ok(message)
+                Ok(held)
             }
             Err(Stop::TimedOut) => {
                 Err(RecvTimeoutError::Timeout { ring: ring(), holder: self.party.holder() })
@@ -1112,7 +1127,7 @@ impl Receiver {
 
     /// Nothing can be taken: is that all there will be, or is somebody dead in the way?
     #[cold]
-    fn empty(&self) -> Result<Message<'_>, TryRecvError> {
+    fn empty(&self) -> Result<Held, TryRecvError> {
         self.party.blocked_by(self.ring.blocker(), self.ring.hurried());
         let probe = self.party.is_probe_due();
         let gone = self.party.is_gone(probe)?;
@@ -1121,12 +1136,12 @@ impl Receiver {
         }
         // What was committed before the end is seen with the end; and a repair may have cleared the way.
         match self.take(0) {
-            Ok(true) => Ok(Message::new(self)),
-            Ok(false) if gone => {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) if gone => {
                 self.party.report_end();
                 Err(TryRecvError::Disconnected { ring: self.name().clone() })
             }
-            Ok(false) => Err(TryRecvError::Empty),
+            Ok(None) => Err(TryRecvError::Empty),
             Err(refused) => Err(TryRecvError::Fault(self.corrupt(refused))),
         }
     }
@@ -1244,7 +1259,7 @@ impl Receiver {
         if max == 0 {
             return Ok(0);
         }
-        to.push(self.take_until(deadline)?);
+        to.push(Message::new(self, self.take_until(deadline)?));
         Ok(1 + self.more_of(to, max - 1))
     }
 
@@ -1253,8 +1268,8 @@ impl Receiver {
         let before = to.len();
         while to.len() - before < max {
             match self.take(0) {
-                Ok(true) => to.push(Message::new(self)),
-                Ok(false) => break,
+                Ok(Some(held)) => to.push(Message::new(self, held)),
+                Ok(None) => break,
                 Err(refused) => {
                     self.corrupt(refused);
                     break;
@@ -1274,7 +1289,7 @@ impl Receiver {
 
     /// Whether there is no message that this handle could take. Only news, whatever it answers: other receivers receive.
     pub fn is_empty(&self) -> bool {
-        if self.party.usable().is_err() {
+        if !self.party.is_usable() {
             return true;
         }
         !self.has_message()
@@ -1292,10 +1307,33 @@ impl Receiver {
     /// Whether the stream has ended: the last sender let go or died, and everything was received. Asks the kernel's locks.
     /// Another sender may come at any time.
     pub fn is_disconnected(&self) -> bool {
-        self.party.usable().is_ok()
+        self.party.is_usable()
             && self.party.recover().is_ok()
             && self.party.is_gone(true).unwrap_or(false)
             && self.is_empty()
+    }
+
+    /// The end of a message. Not part of its destructor: that one is small then, and the message itself stays in registers.
+    #[inline(never)]
+    fn let_go(&self, held: Held, back: bool) {
+        if sync::dead() || !self.party.is_usable() {
+            return;
+        }
+        if back {
+            return self.hand_back(held);
+        }
+        self.ring.release(&held);
+        self.party.released();
+        self.party.closed();
+        self.party.tally(SeatWord::RECEIVED, 1);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hand_back(&self, held: Held) {
+        self.ring.give_back(&held);
+        self.party.closed();
+        self.party.pass_on();
     }
 
     #[cold]
@@ -1330,10 +1368,8 @@ impl core::fmt::Debug for Message<'_> {
 }
 
 impl<'a> Message<'a> {
-    /// The message that was just taken.
     #[inline(always)]
-    fn new(receiver: &'a Receiver) -> Self {
-        let held = receiver.ring.taken();
+    fn new(receiver: &'a Receiver, held: Held) -> Self {
         receiver.party.opened();
         if held.attempts() > 1 {
             receiver.party.tally(SeatWord::REDELIVERED, 1);
@@ -1379,7 +1415,7 @@ impl<'a> Message<'a> {
 
     /// Copies as many of its bytes as fit into `to`; answers how many.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
-        if self.receiver.party.usable().is_err() {
+        if !self.receiver.party.is_usable() {
             return 0;
         }
         // SAFETY: `MaybeUninit<u8>` is laid out as `u8`, and `read` writes only bytes.
@@ -1388,7 +1424,7 @@ impl<'a> Message<'a> {
     }
 
     fn append_to(&self, to: &mut Vec<u8>) {
-        if self.receiver.party.usable().is_err() {
+        if !self.receiver.party.is_usable() {
             return;
         }
         let before = to.len();
@@ -1413,18 +1449,9 @@ impl<'a> Message<'a> {
     }
 
     /// Gives it back instead of releasing it: the next receiver gets it, which may be this one.
-    pub fn give_back(mut self) {
-        self.hand_back();
-        core::mem::forget(self);
-    }
-
-    #[cold]
-    fn hand_back(&mut self) {
-        if self.receiver.party.usable().is_ok() {
-            self.receiver.ring.give_back(&self.held);
-            self.receiver.party.closed();
-            self.receiver.party.pass_on();
-        }
+    pub fn give_back(self) {
+        let message = core::mem::ManuallyDrop::new(self);
+        message.receiver.let_go(message.held, true);
     }
 
     /// Its bytes in the ring's own memory, without a copy.
@@ -1436,7 +1463,7 @@ impl<'a> Message<'a> {
     /// child made by `fork` must not use the slice: the ring is not mapped there.
     #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        if self.receiver.party.usable().is_err() {
+        if !self.receiver.party.is_usable() {
             return &[];
         }
         let ring = &self.receiver.ring;
@@ -1450,16 +1477,8 @@ impl<'a> Message<'a> {
 impl Drop for Message<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if sync::dead() || self.receiver.party.usable().is_err() {
-            return;
-        }
-        if self.calm && std::thread::panicking() {
-            return self.hand_back();
-        }
-        self.receiver.ring.release(&self.held);
-        self.receiver.party.released();
-        self.receiver.party.closed();
-        self.receiver.party.tally(SeatWord::RECEIVED, 1);
+        // A panic that began later is this message's.
+        self.receiver.let_go(self.held, std::thread::panicking() && self.calm);
     }
 }
 

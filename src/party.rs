@@ -15,7 +15,7 @@ use crate::error::{Fault, Holder, OpenError, RingName};
 use crate::layout::control::{DRAINING, ENDED, ENDED_DEATHS, LIGHT, SWEEPS, SeatWord};
 use crate::layout::geometry::Slots;
 use crate::layout::view::View;
-use crate::link::Behind;
+use crate::link::{Behind, NO_LIFE};
 use crate::options::Wait;
 use crate::recovery::{self, Recovered, Suspects};
 use crate::ring::Damage;
@@ -111,6 +111,8 @@ pub(crate) struct Party {
     /// Claims of this handle that are open.
     open: Cell<u32>,
     fault: Cell<Option<Sticky>>,
+    /// The life of the process in which the handle is of use: the seat's, or none after a fault.
+    usable_in: Cell<u64>,
 }
 
 /// What went wrong for good on this handle.
@@ -257,6 +259,7 @@ impl Party {
             denials: Cell::new(0),
             open: Cell::new(0),
             fault: Cell::new(None),
+            usable_in: Cell::new(generation),
         })
     }
 
@@ -284,6 +287,7 @@ impl Party {
             denials: Cell::new(0),
             open: Cell::new(0),
             fault: self.fault.clone(),
+            usable_in: self.usable_in.clone(),
         }
     }
 
@@ -310,20 +314,21 @@ impl Party {
     #[inline]
     pub(crate) fn unusual(&self) -> bool {
         // The order matters: a forked child has no map to look into.
-        sync::generation() != self.seat.generation
-            || self.fault.get().is_some()
+        !self.is_usable()
             // Relaxed: only compared; `examine` looks properly.
             || self.view().word(self.peer().leaves()).load(Relaxed) != self.seen.get()
     }
 
     /// The same without the peers.
+    #[inline(always)]
+    pub(crate) fn is_usable(&self) -> bool {
+        sync::generation() == self.usable_in.get()
+    }
+
+    /// Why it is not usable, if it is not.
     #[inline]
     pub(crate) fn usable(&self) -> Result<(), Fault> {
-        if sync::generation() == self.seat.generation && self.fault.get().is_none() {
-            Ok(())
-        } else {
-            Err(self.why())
-        }
+        if self.is_usable() { Ok(()) } else { Err(self.why()) }
     }
 
     #[cold]
@@ -428,16 +433,17 @@ impl Party {
         self.notify_role(self.seat.role, 1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn notify_role(&self, role: Role, n: u32) {
-        let bed = seats::bed(self.view(), role);
-        if wake::notify_some(bed, n, self.seat.light, self.seat.scope) {
-            self.count_wake();
+        if wake::is_due(seats::bed(self.view(), role), self.seat.light) {
+            self.wake(role, n);
         }
     }
 
     #[cold]
-    fn count_wake(&self) {
+    #[inline(never)]
+    fn wake(&self, role: Role, n: u32) {
+        wake::wake_some(seats::bed(self.view(), role), n, self.seat.scope);
         self.tally(SeatWord::WAKES, 1);
     }
 
@@ -449,7 +455,7 @@ impl Party {
 
     /// The seat's counters since it was taken.
     pub(crate) fn counters(&self) -> Tally {
-        if sync::MODELLED || self.usable().is_err() || self.seat.cut_short().is_some() {
+        if sync::MODELLED || !self.is_usable() || self.seat.cut_short().is_some() {
             return Tally::default();
         }
         let (now, before) = (self.seat.counters(), &self.seat.before);
@@ -467,7 +473,7 @@ impl Party {
 
     /// How many peers have a seat; those who died and were not found yet are among them.
     pub(crate) fn peers(&self) -> u32 {
-        if self.usable().is_err() || self.seat.cut_short().is_some() {
+        if !self.is_usable() || self.seat.cut_short().is_some() {
             return 0;
         }
         seats::count(self.view(), self.peer())
@@ -485,12 +491,17 @@ impl Party {
         self.open.set(self.open.get().wrapping_sub(1));
     }
 
+    fn stick(&self, fault: Sticky) {
+        self.fault.set(Some(fault));
+        self.usable_in.set(NO_LIFE);
+    }
+
     /// Makes `Corrupt` stick to this handle.
     #[cold]
     pub(crate) fn corrupt(&self, damage: Damage) -> Fault {
         // Relaxed: as in `drop`. It may have taken what it then refused, and gives nothing up any more itself.
         self.seat.forgotten.store(1, Relaxed);
-        self.fault.set(Some(Sticky::Corrupt(damage)));
+        self.stick(Sticky::Corrupt(damage));
         Fault::Corrupt { ring: self.name().clone(), what: damage.what() }
     }
 
@@ -517,7 +528,7 @@ impl Party {
     /// Asks the kernel whether the file is whole.
     fn check(&self) -> Result<(), Fault> {
         if let Some((found, wanted)) = self.seat.cut_short() {
-            self.fault.set(Some(Sticky::Truncated { found, wanted }));
+            self.stick(Sticky::Truncated { found, wanted });
         }
         self.usable()
     }

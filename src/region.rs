@@ -35,7 +35,7 @@ pub fn slots(ring: Slots, start: u64) -> View<Slots> {
     for index in 0..ring.slots() {
         let word = slot::Word::empty(ring.first_lap(index, start));
         // Relaxed: as above.
-        quietly(|| view.slot(index).store(word.0, Relaxed));
+        quietly(|| view.slot(index).word().store(word.0, Relaxed));
     }
     view
 }

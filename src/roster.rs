@@ -45,6 +45,28 @@ pub(crate) enum Role {
     Receiver,
 }
 
+/// A role that is known when the program is built, so that a word of it is an address in the code.
+pub(crate) trait End: core::fmt::Debug {
+    const ROLE: Role;
+    const PEER: Role = Self::ROLE.peer();
+}
+
+/// The sender's end.
+#[derive(Debug)]
+pub(crate) struct Sending;
+
+/// The receiver's.
+#[derive(Debug)]
+pub(crate) struct Receiving;
+
+impl End for Sending {
+    const ROLE: Role = Role::Sender;
+}
+
+impl End for Receiving {
+    const ROLE: Role = Role::Receiver;
+}
+
 impl Role {
     /// The byte whose lock says that this end is alive.
     pub(crate) const fn lock_byte(self) -> u64 {

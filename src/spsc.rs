@@ -37,7 +37,7 @@ use crate::options::{Delivery, Options, Wait};
 use crate::region;
 use crate::ring::spsc::{Claim, Consumer, Producer};
 use crate::ring::{Damage, Refused};
-use crate::roster::{Presence, Role};
+use crate::roster::{Presence, Receiving, Role, Sending};
 use crate::sync::{self, Deadline};
 
 /// What a handle has seen. The counters are those of its end of the ring, over all its holders; they are exact for the
@@ -235,7 +235,7 @@ macro_rules! common {
 /// later.
 pub struct Sender {
     ring: Producer,
-    link: Link,
+    link: Link<Sending>,
     _one_thread: PhantomData<Cell<()>>,
 }
 
@@ -246,9 +246,9 @@ impl core::fmt::Debug for Sender {
 }
 
 impl Side for Sender {
-    type Tie = Link;
+    type Tie = Link<Sending>;
 
-    fn tie(&mut self) -> &mut Link {
+    fn tie(&mut self) -> &mut Link<Sending> {
         &mut self.link
     }
 }
@@ -270,7 +270,7 @@ impl Sender {
         keep_open: bool,
     ) -> Result<Self, OpenError> {
         let ring = Producer::attach(view.clone()).map_err(|refused| corrupt(&name, refused))?;
-        let link = Link::join(view, Role::Sender, name.clone(), behind, keep_open)
+        let link = Link::join(view, name.clone(), behind, keep_open)
             .map_err(|source| os_error(&name, "taking the sender's end", source))?;
         let mut sender = Self { ring, link, _one_thread: PhantomData };
         // A receiver that waits for whoever comes next may go by the index now.
@@ -564,7 +564,7 @@ impl Sender {
     /// Bytes of the ring in use, headers and pads included. The receiver may be releasing some at this moment: they are in
     /// use at most.
     pub fn len(&mut self) -> usize {
-        if self.link.usable().is_err() {
+        if !self.link.is_usable() {
             return 0;
         }
         self.ring.unreleased().map_or(0, |bytes| bytes as usize)
@@ -573,19 +573,19 @@ impl Sender {
     /// Whether nothing is waiting to be received or released. `true` is a promise until this handle sends; `false` is only
     /// news.
     pub fn is_empty(&mut self) -> bool {
-        self.link.usable().is_ok() && self.ring.unreleased() == Ok(0)
+        self.link.is_usable() && self.ring.unreleased() == Ok(0)
     }
 
     /// Whether there is no room even for a message of 0 bytes. `false` is a promise until this handle sends; `true` is only
     /// news.
     pub fn is_full(&mut self) -> bool {
-        self.link.usable().is_ok() && !self.ring.has_room(0).unwrap_or(false)
+        self.link.is_usable() && !self.ring.has_room(0).unwrap_or(false)
     }
 
     /// Whether a `send` now would, sooner or later, answer `Disconnected`: the last receiver let go of its end or died.
     /// Asks the kernel's lock. Another receiver may come at any time.
     pub fn is_disconnected(&mut self) -> bool {
-        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(false)
+        self.link.is_usable() && self.link.gone(true).unwrap_or(false)
     }
 
     /// What this end has seen so far.
@@ -704,7 +704,7 @@ impl<'a> Reservation<'a> {
     /// [`WriteZero`](std::io::ErrorKind::WriteZero) when they reach beyond the reservation; nothing is written then.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> std::io::Result<()> {
         self.draft.end(offset, bytes.len())?;
-        if self.sender.link.usable().is_err() {
+        if !self.sender.link.is_usable() {
             return Err(std::io::Error::other("a reservation cannot be used in a forked child"));
         }
         self.draft.write_at(self.sender.ring.view(), offset, bytes)
@@ -721,7 +721,7 @@ impl<'a> Reservation<'a> {
     /// there.
     #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
     pub unsafe fn as_mut_ptr(&mut self) -> *mut u8 {
-        if self.sender.link.usable().is_err() {
+        if !self.sender.link.is_usable() {
             return core::ptr::null_mut();
         }
         self.draft.fill_up_to(self.sender.ring.view(), self.draft.len());
@@ -759,7 +759,7 @@ impl<'a> Reservation<'a> {
 
 impl std::io::Write for Reservation<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.sender.link.usable().is_err() {
+        if !self.sender.link.is_usable() {
             return Err(std::io::Error::other("a reservation cannot be used in a forked child"));
         }
         self.draft.write(self.sender.ring.view(), bytes)
@@ -776,7 +776,7 @@ impl std::io::Write for Reservation<'_> {
 /// delivered to the next receiver (or counted lost, [`Delivery::AtMostOnce`]).
 pub struct Receiver {
     ring: Consumer,
-    link: Link,
+    link: Link<Receiving>,
     _one_thread: PhantomData<Cell<()>>,
 }
 
@@ -787,9 +787,9 @@ impl core::fmt::Debug for Receiver {
 }
 
 impl Side for Receiver {
-    type Tie = Link;
+    type Tie = Link<Receiving>;
 
-    fn tie(&mut self) -> &mut Link {
+    fn tie(&mut self) -> &mut Link<Receiving> {
         &mut self.link
     }
 }
@@ -814,7 +814,7 @@ impl Receiver {
     ) -> Result<Self, OpenError> {
         let ring = Consumer::attach(view.clone(), at_most_once)
             .map_err(|refused| corrupt(&name, refused))?;
-        let link = Link::join(view, Role::Receiver, name.clone(), behind, keep_open)
+        let link = Link::join(view, name.clone(), behind, keep_open)
             .map_err(|source| os_error(&name, "taking the receiver's end", source))?;
         let mut receiver = Self { ring, link, _one_thread: PhantomData };
         // The attach may have published space that a predecessor died over.
@@ -831,24 +831,29 @@ impl Receiver {
     /// calls within 10 ms.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Message<'_>, TryRecvError> {
-        match self.try_take() {
-            Ok(()) => Ok(Message::new(self)),
-            Err(error) => Err(error),
+        if !self.take_now() {
+            self.try_take_slow()?;
         }
+        Ok(Message::new(self))
     }
 
-    /// Takes the next message in hand, if one is committed, looking up to `looks` times.
-    #[inline]
+    /// Takes the next message in hand with care, looking up to `looks` times.
     fn take(&mut self, looks: u32) -> Result<bool, Refused> {
-        let took = self.ring.take_soon(looks);
+        let took = self.ring.take_with_care(looks);
         if self.ring.freed() {
             self.link.notify();
         }
         took
     }
 
-    #[inline]
-    fn try_take(&mut self) -> Result<(), TryRecvError> {
+    /// Takes the next message in hand if that is easy.
+    #[inline(always)]
+    fn take_now(&mut self) -> bool {
+        self.link.is_usable() && self.ring.take_now()
+    }
+
+    #[inline(never)]
+    fn try_take_slow(&mut self) -> Result<(), TryRecvError> {
         self.link.usable()?;
         match self.take(0) {
             Ok(true) => Ok(()),
@@ -866,10 +871,10 @@ impl Receiver {
     /// same handle goes on as soon as a new sender comes.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
-        match self.take_until(Deadline::NEVER) {
-            Ok(()) => Ok(Message::new(self)),
-            Err(error) => Err(error.without_deadline()),
+        if !self.take_now() {
+            self.take_soon(Deadline::NEVER).map_err(RecvTimeoutError::without_deadline)?;
         }
+        Ok(Message::new(self))
     }
 
     /// The next message, waiting for it at most `timeout`. A timeout that overflows the clock means for ever.
@@ -892,8 +897,13 @@ impl Receiver {
         Ok(Message::new(self))
     }
 
-    #[inline]
     fn take_until(&mut self, deadline: Deadline) -> Result<(), RecvTimeoutError> {
+        if self.take_now() { Ok(()) } else { self.take_soon(deadline) }
+    }
+
+    /// What is not there at the first look: a short look, then a wait.
+    #[inline(never)]
+    fn take_soon(&mut self, deadline: Deadline) -> Result<(), RecvTimeoutError> {
         self.link.usable()?;
         match self.take(self.link.wait.looks()) {
             Ok(true) => Ok(()),
@@ -993,7 +1003,7 @@ impl Receiver {
     /// Bytes of the ring that wait to be received, headers and pads included. The message that the sender is committing at
     /// this moment may be missing.
     pub fn len(&mut self) -> usize {
-        if self.link.usable().is_err() {
+        if !self.link.is_usable() {
             return 0;
         }
         self.ring.unread().map_or(0, |bytes| bytes as usize)
@@ -1001,7 +1011,7 @@ impl Receiver {
 
     /// Whether no message is committed. `false` is a promise until this handle receives; `true` was exact at the look.
     pub fn is_empty(&mut self) -> bool {
-        if self.link.usable().is_err() {
+        if !self.link.is_usable() {
             return true;
         }
         let there = self.ring.has_message().unwrap_or(false);
@@ -1014,7 +1024,7 @@ impl Receiver {
     /// Whether the stream has ended: the last sender let go or died, and everything was received. Asks the kernel's lock.
     /// Another sender may come at any time.
     pub fn is_disconnected(&mut self) -> bool {
-        self.link.usable().is_ok() && self.link.gone(true).unwrap_or(false) && self.is_empty()
+        self.link.is_usable() && self.link.gone(true).unwrap_or(false) && self.is_empty()
     }
 
     /// What this end has seen so far.
@@ -1024,6 +1034,30 @@ impl Receiver {
         let (lost, redelivered) = self.ring.troubles();
         let (peer, end, unlinked) = (self.link.peer(), self.link.end(), self.link.unlinked());
         Stats { messages, bytes, waits, wakes, redelivered, lost, peer, end, unlinked }
+    }
+
+    /// The end of a message. Not part of its destructor: that one is small then, and the message itself stays in registers.
+    #[inline(never)]
+    fn let_go(&mut self, back: bool) {
+        if sync::dead() || !self.link.is_usable() {
+            return;
+        }
+        if back || self.ring.is_marked() {
+            return self.let_go_with_care(back);
+        }
+        self.ring.release();
+        self.link.notify();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn let_go_with_care(&mut self, back: bool) {
+        if back {
+            return self.ring.give_back();
+        }
+        self.ring.unmark();
+        self.ring.release();
+        self.link.notify();
     }
 
     #[cold]
@@ -1107,7 +1141,7 @@ impl<'a> Message<'a> {
 
     /// Copies as many of its bytes as fit into `to`; answers how many.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
-        if self.receiver.link.usable().is_err() {
+        if !self.receiver.link.is_usable() {
             return 0;
         }
         // SAFETY: `MaybeUninit<u8>` is laid out as `u8`, and `read` writes only bytes.
@@ -1116,7 +1150,7 @@ impl<'a> Message<'a> {
     }
 
     fn append_to(&self, to: &mut Vec<u8>) {
-        if self.receiver.link.usable().is_err() {
+        if !self.receiver.link.is_usable() {
             return;
         }
         let before = to.len();
@@ -1141,14 +1175,10 @@ impl<'a> Message<'a> {
     }
 
     /// Gives it back instead of releasing it: it is the next message again, for this receiver or its successor.
-    pub fn give_back(mut self) {
-        self.hand_back();
-        core::mem::forget(self);
-    }
-
-    fn hand_back(&mut self) {
-        if self.receiver.link.usable().is_ok() {
-            self.receiver.ring.give_back();
+    pub fn give_back(self) {
+        let mut message = core::mem::ManuallyDrop::new(self);
+        if message.receiver.link.is_usable() {
+            message.receiver.ring.give_back();
         }
     }
 
@@ -1161,11 +1191,10 @@ impl<'a> Message<'a> {
     /// child made by `fork` must not use the slice: the ring is not mapped there.
     #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        if self.receiver.link.usable().is_err() {
+        if !self.receiver.link.is_usable() {
             return &[];
         }
-        let view = self.receiver.ring.view();
-        let address = view.address_data(view.ring().offset(self.receiver.ring.payload()));
+        let address = self.receiver.ring.view().address(self.receiver.ring.payload());
         // SAFETY: the header was validated, so `len` bytes from the payload on lie within the ring; nobody writes them by
         // the caller's promise, and this receiver does not release them before the message is dropped.
         unsafe { core::slice::from_raw_parts(address, self.len()) }
@@ -1173,16 +1202,10 @@ impl<'a> Message<'a> {
 }
 
 impl Drop for Message<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if sync::dead() || self.receiver.link.usable().is_err() {
-            return;
-        }
-        if self.calm && std::thread::panicking() {
-            return self.hand_back();
-        }
-        self.receiver.ring.release();
-        self.receiver.link.notify();
+        // A panic that began later is this message's.
+        self.receiver.let_go(std::thread::panicking() && self.calm);
     }
 }
 

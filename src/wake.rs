@@ -1,7 +1,7 @@
 //! Sleeping and waking on one word.
 //!
-//! Knows one 32-bit word that sleepers and wakers share: one sleeper ([`notify`], [`retract`]), or several
-//! ([`notify_some`], [`wake_all`], and nobody retracts). Knows nothing of rings, slots, files or peers.
+//! Knows one 32-bit word that sleepers and wakers share: one sleeper ([`wake`], [`retract`]), or several ([`wake_some`],
+//! [`wake_all`], and nobody retracts). Knows nothing of rings, slots, files or peers.
 //!
 //! # State
 //!
@@ -66,20 +66,18 @@ pub fn sleep(cell: &AtomicU32, ticket: Ticket, deadline: Deadline, scope: Scope)
     sync::futex_wait(cell, ticket.word, deadline, scope)
 }
 
-/// Wakes the sleeper that may have missed what the caller just wrote; answers whether it made the system call.
-#[inline]
-pub fn notify(cell: &AtomicU32, light: LightFence, scope: Scope) -> bool {
+/// Whether somebody may sleep who has missed what the caller just wrote: [`wake`] it, or [`wake_some`].
+#[inline(always)]
+pub fn is_due(cell: &AtomicU32, light: LightFence) -> bool {
     // W1 fence: between what the caller has just written and the look for the bit.
     light.run();
     // W1 Relaxed: if the sleeper's fence came first its bit is visible here; if ours did, it sees the ring.
-    if cell.load(Relaxed) & SLEEPING == 0 {
-        return false;
-    }
-    wake(cell, scope)
+    cell.load(Relaxed) & SLEEPING != 0
 }
 
+/// Wakes the sleeper, where there can be one; answers whether it made the system call.
 #[cold]
-fn wake(cell: &AtomicU32, scope: Scope) -> bool {
+pub fn wake(cell: &AtomicU32, scope: Scope) -> bool {
     // Twice, because the sleeper may retract and announce anew in between. Not more often: a peer that garbles the word must
     // not keep us here, and whoever announces after our write looks at the ring for itself.
     for _ in 0..2 {
@@ -99,21 +97,9 @@ fn wake(cell: &AtomicU32, scope: Scope) -> bool {
     true
 }
 
-/// As [`notify`], where several may sleep: wakes up to `n` of them, so that nobody is woken for nothing.
-#[inline]
-pub fn notify_some(cell: &AtomicU32, n: u32, light: LightFence, scope: Scope) -> bool {
-    // W1 fence: as in `notify`.
-    light.run();
-    // W1 Relaxed: as in `notify`.
-    if cell.load(Relaxed) & SLEEPING == 0 {
-        return false;
-    }
-    wake_some(cell, n, scope);
-    true
-}
-
+/// As [`wake`], where several may sleep: wakes up to `n` of them, so that nobody is woken for nothing.
 #[cold]
-fn wake_some(cell: &AtomicU32, n: u32, scope: Scope) {
+pub fn wake_some(cell: &AtomicU32, n: u32, scope: Scope) {
     // W4 AcqRel: as in `wake`. The bit stays up for those who sleep on; whoever is about to sleep is refused.
     cell.fetch_add(EPOCH, AcqRel);
     if sync::futex_wake(cell, n, scope) >= n {
@@ -131,9 +117,9 @@ fn wake_some(cell: &AtomicU32, n: u32, scope: Scope) {
 /// Wakes all who sleep, for news that concern all of them: somebody left, or died. Runs a full fence.
 #[cold]
 pub fn wake_all(cell: &AtomicU32, scope: Scope) {
-    // W1 fence: as in `notify`.
+    // W1 fence: as in `is_due`.
     sync::fence(SeqCst);
-    // W1 Relaxed: as in `notify`.
+    // W1 Relaxed: as in `is_due`.
     if cell.load(Relaxed) & SLEEPING != 0 {
         // W4 AcqRel: as in `wake_some`.
         cell.fetch_add(EPOCH, AcqRel);
@@ -154,9 +140,10 @@ mod tests {
             let cell = Arc::clone(&cell);
             move || sleep(&cell, ticket, Deadline::NEVER, Scope::Private)
         });
-        assert!(notify(&cell, LightFence::Full, Scope::Private), "the bit was up");
+        assert!(is_due(&cell, LightFence::Full), "the bit is up");
+        assert!(wake(&cell, Scope::Private));
         assert_eq!(sleeper.join().expect("woken"), Slept::Look);
-        assert!(!notify(&cell, LightFence::Full, Scope::Private), "the bit is down");
+        assert!(!is_due(&cell, LightFence::Full), "the bit is down");
     }
 
     #[test]
@@ -164,6 +151,6 @@ mod tests {
         let cell = AtomicU32::new(u32::MAX - 1);
         announce(&cell, &AtomicU32::new(0));
         retract(&cell);
-        assert!(!notify(&cell, LightFence::Full, Scope::Private));
+        assert!(!is_due(&cell, LightFence::Full));
     }
 }

@@ -41,6 +41,9 @@ pub const fn ahead(later: u64, earlier: u64, window: u64) -> Option<u64> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     capacity: u64,
+    // What follows from it, worked out once: every message needs it.
+    max_len: u64,
+    lines: u64,
 }
 
 /// Where a record goes: a pad (possibly of no length), then the record, both in whole lines.
@@ -58,7 +61,8 @@ impl Geometry {
     /// Checks a capacity in bytes.
     pub const fn new(capacity: u64) -> Option<Self> {
         if capacity.is_power_of_two() && capacity >= 4 * LINE && capacity <= MAX_CAPACITY {
-            Some(Self { capacity })
+            let (max_len, lines) = (spsc_max_len(capacity), (capacity - 1) & !(LINE - 1));
+            Some(Self { capacity, max_len, lines })
         } else {
             None
         }
@@ -71,14 +75,21 @@ impl Geometry {
     }
 
     /// The longest payload that is sure to fit.
+    #[inline]
     pub const fn max_len(self) -> u64 {
-        spsc_max_len(self.capacity)
+        self.max_len
     }
 
     /// A position's offset into the data.
     #[inline]
     pub const fn offset(self, position: u64) -> u64 {
         position & (self.capacity - 1)
+    }
+
+    /// The offset of a position's line.
+    #[inline]
+    pub const fn line(self, position: u64) -> u64 {
+        position & self.lines
     }
 
     /// Bytes from `position` to the end of the ring's memory.

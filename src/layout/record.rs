@@ -26,16 +26,60 @@ const PAD: u64 = 2 << 40;
 const APART: u64 = 3 << 40;
 const LENGTH_BITS: u64 = (1 << 40) - 1;
 
+/// The validated header of a message: kind and length, as they stand in the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message(u64);
+
+impl Message {
+    /// A message of no bytes.
+    pub const NOTHING: Self = Self(MESSAGE | 1);
+
+    /// Reads a word that was loaded from the line of `position`. `None` when no sender of this format can have committed a
+    /// message there with it.
+    #[inline]
+    pub const fn parse(word: u64, position: u64, ring: Geometry) -> Option<Self> {
+        let message = Self(word ^ line_number(position));
+        if !matches!(message.0 & !LENGTH_BITS, MESSAGE | APART) {
+            return None;
+        }
+        // The length first: only then can the sum not overflow.
+        if message.len() <= ring.max_len() && message.span() <= ring.room_to_wrap(position) {
+            Some(message)
+        } else {
+            None
+        }
+    }
+
+    /// Whether `word` is the header that says just this at `position`.
+    #[inline]
+    pub const fn is_at(self, position: u64, word: u64) -> bool {
+        word ^ line_number(position) == self.0
+    }
+
+    /// Bytes of payload.
+    #[inline]
+    pub const fn len(self) -> u64 {
+        (self.0 & LENGTH_BITS).wrapping_sub(1)
+    }
+
+    /// Bytes from the record's start to its payload.
+    #[inline]
+    pub const fn payload(self) -> u64 {
+        if self.0 & !LENGTH_BITS == APART { LINE } else { HEADER }
+    }
+
+    /// Bytes that it covers with its header, in whole lines.
+    #[inline]
+    pub const fn span(self) -> u64 {
+        Geometry::span(self.len(), self.payload())
+    }
+}
+
 /// A validated header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A message with a payload of this many bytes.
-    Message {
-        /// Bytes of payload.
-        len: u64,
-        /// Bytes from the record's start to its payload.
-        payload: u64,
-    },
+    /// A message.
+    Message(Message),
     /// Nothing up to the end of the ring's memory.
     Pad {
         /// Bytes of the pad, in whole lines.
@@ -45,7 +89,9 @@ pub enum Record {
 
 #[inline]
 const fn line_number(position: u64) -> u64 {
-    (position / LINE) << 48
+    debug_assert!(position % LINE == 0);
+    // The number of its line, in the top 16 bits.
+    position << (48 - LINE.trailing_zeros())
 }
 
 /// The word that commits a message of `len` bytes at `position`, whose payload starts `payload` bytes behind it.
@@ -66,29 +112,22 @@ impl Record {
     /// format can have written it there.
     #[inline]
     pub const fn parse(word: u64, position: u64, ring: Geometry) -> Option<Self> {
-        let tagged = word ^ line_number(position);
-        let len = (tagged & LENGTH_BITS).wrapping_sub(1);
-        let payload = match tagged & !LENGTH_BITS {
-            MESSAGE => HEADER,
-            APART => LINE,
-            PAD if len == ring.room_to_wrap(position) && len < ring.capacity() / 2 => {
-                return Some(Self::Pad { span: len });
-            }
-            _ => return None,
-        };
-        // The length first: only then can the sum not overflow.
-        if len <= ring.max_len() && Geometry::span(len, payload) <= ring.room_to_wrap(position) {
-            Some(Self::Message { len, payload })
-        } else {
-            None
+        if let Some(message) = Message::parse(word, position, ring) {
+            return Some(Self::Message(message));
         }
+        let tagged = word ^ line_number(position);
+        let span = (tagged & LENGTH_BITS).wrapping_sub(1);
+        let is_pad = tagged & !LENGTH_BITS == PAD
+            && span == ring.room_to_wrap(position)
+            && span < ring.capacity() / 2;
+        if is_pad { Some(Self::Pad { span }) } else { None }
     }
 
     /// Bytes that the record covers, in whole lines.
     #[inline]
     pub const fn span(self) -> u64 {
         match self {
-            Self::Message { len, payload } => Geometry::span(len, payload),
+            Self::Message(message) => message.span(),
             Self::Pad { span } => span,
         }
     }
@@ -103,12 +142,9 @@ mod tests {
         let ring = Geometry::new(4096).expect("legal");
         let at = 4096 * 5 + 64 * 3;
         let read = |word, at| Record::parse(word, at, ring);
-        assert_eq!(
-            read(message(at, 0, HEADER), at),
-            Some(Record::Message { len: 0, payload: HEADER })
-        );
-        let longest = Record::Message { len: ring.max_len(), payload: LINE };
-        assert_eq!(read(message(at, ring.max_len(), LINE), at), Some(longest));
+        assert_eq!(read(message(at, 0, HEADER), at), Some(Record::Message(Message::NOTHING)));
+        let longest = Message::parse(message(at, ring.max_len(), LINE), at, ring).expect("legal");
+        assert_eq!((longest.len(), longest.payload()), (ring.max_len(), LINE));
         assert_eq!(read(message(at, ring.max_len() + 1, LINE), at), None, "too long");
         assert_eq!(read(message(at, 1, HEADER), at + 64), None, "names another line");
         let late = 4096 * 6 - 128;

@@ -10,6 +10,8 @@
 //!   keeper lives. The memory is accessed only through atomics and the copies of `sync`, by this process.
 //! - V2. An offset into the data is below `ring.bytes()`: a position or an index masked by the shape, or cut to it; a
 //!   range is cut to the end of the ring's memory before it is touched.
+//! - V3. A [`Slot`] lies at `table + index * stride` with `index < slots`: a multiple of a line, with `stride` bytes of data
+//!   behind it, at least one line (asserted in `geometry`).
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -85,6 +87,14 @@ impl<G: Shape> View<G> {
     pub fn count(&self, word: Word, value: u64) {
         // Relaxed: news only.
         self.word(word).store(value, Relaxed);
+    }
+
+    /// Adds to such a counter. One store: it waits in the same queue as those that matter.
+    #[inline]
+    pub fn tally(&self, word: Word, n: u64) {
+        let word = self.word(word);
+        // Relaxed, both: news only.
+        word.store(word.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
     #[inline]
@@ -179,7 +189,13 @@ impl View<Geometry> {
     /// Word 0 of the line at `position`.
     #[inline]
     pub fn line(&self, position: u64) -> &AtomicU64 {
-        self.data_word(self.ring.offset(position) & !(LINE - 1))
+        self.data_word(self.ring.line(position))
+    }
+
+    /// The address of `position`; it lies in the ring (V2).
+    #[inline]
+    pub fn address(&self, position: u64) -> *mut u8 {
+        self.data(self.ring.offset(position))
     }
 
     /// Stores `bytes` at `position`, a multiple of 8; the bytes up to the next multiple of 8 become zero.
@@ -196,62 +212,62 @@ impl View<Geometry> {
     }
 }
 
-/// Where a slot lies in the data of the view that said so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotAt(u64);
+/// A slot of the view that it borrows.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'v> {
+    view: &'v View<Slots>,
+    /// Where it lies in the data (V3).
+    at: u64,
+}
 
-impl View<Slots> {
-    /// Where slot `index` lies: inside the data, whatever `index` is.
+impl Slot<'_> {
+    /// Its word.
     #[inline]
-    pub fn locate(&self, index: u64) -> SlotAt {
-        SlotAt(self.ring.table() + self.ring.index(index) * self.ring.stride())
+    pub fn word(&self) -> &AtomicU64 {
+        self.view.data_word(self.at)
     }
 
-    /// The word of slot `index`.
+    /// The bits of its meta word, of whoever has the claim.
     #[inline]
-    pub fn slot(&self, index: u64) -> &AtomicU64 {
-        self.slot_at(self.locate(index))
-    }
-
-    /// The word of the slot that lies there.
-    #[inline]
-    pub fn slot_at(&self, at: SlotAt) -> &AtomicU64 {
-        self.data_word(self.inside(at.0))
-    }
-
-    /// The bits of the slot's meta word, of whoever has the claim.
-    #[inline]
-    pub fn meta(&self, at: SlotAt) -> u64 {
+    pub fn meta(self) -> u64 {
         // Relaxed: only the holder of the claim writes it, and the slot's word orders the holders.
-        self.data_word(self.inside(at.0 + 8)).load(Relaxed)
+        self.view.data_word(self.at + 8).load(Relaxed)
     }
 
-    /// Stores the slot's meta word. Only whoever has the claim.
+    /// Stores its meta word. Only whoever has the claim.
     #[inline]
-    pub fn set_meta(&self, at: SlotAt, bits: u64) {
+    pub fn set_meta(self, bits: u64) {
         // Relaxed: as in `meta`.
-        self.data_word(self.inside(at.0 + 8)).store(bits, Relaxed);
+        self.view.data_word(self.at + 8).store(bits, Relaxed);
     }
 
-    /// Where the payload of a slot lies in the data.
+    /// Where its payload lies in the data.
     #[inline]
-    pub fn payload(&self, at: SlotAt) -> u64 {
-        at.0 + self.ring.payload()
+    pub fn payload(self) -> u64 {
+        self.at + self.view.ring.payload()
     }
 
-    /// Stores into each line of the slot behind the first that a payload of `len` bytes covers: the next sender's stores
-    /// to them are cheap then. Stores what is there: whoever dies in the middle leaves the message whole. Only whoever has
-    /// the claim.
+    /// Stores into each line behind the first that a payload of `len` bytes covers: the next sender's stores to them are
+    /// cheap then. Stores what is there: whoever dies in the middle leaves the message whole. Only whoever has the claim.
     #[inline]
-    pub fn touch(&self, at: SlotAt, len: u64) {
-        let end = self.ring.payload() + len.min(self.ring.max_len());
+    pub fn touch(self, len: u64) {
+        // At most `stride` (V3).
+        let end = self.view.ring.payload() + len.min(self.view.ring.max_len());
         let mut line = LINE;
         while line < end {
-            let word = self.data_word(self.inside(at.0 + line));
+            let word = self.view.data_word(self.at + line);
             // Relaxed, both: the release of the slot orders them.
             word.store(word.load(Relaxed), Relaxed);
             line += LINE;
         }
+    }
+}
+
+impl View<Slots> {
+    /// Slot `index`, of as many as there are.
+    #[inline]
+    pub fn slot(&self, index: u64) -> Slot<'_> {
+        Slot { view: self, at: self.ring.table() + self.ring.index(index) * self.ring.stride() }
     }
 
     /// A word of a seat; one that the table does not have is taken for the first.

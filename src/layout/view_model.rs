@@ -74,6 +74,9 @@ impl<G: Shape> View<G> {
     /// Counters are news: they are no part of the models.
     pub fn count(&self, _word: Word, _value: u64) {}
 
+    /// As [`count`](Self::count).
+    pub fn tally(&self, _word: Word, _n: u64) {}
+
     fn line_at(&self, offset: u64) -> &Line {
         &self.memory.lines[((offset - self.table) / LINE) as usize]
     }
@@ -159,47 +162,47 @@ impl View<Geometry> {
     }
 }
 
-/// Where a slot lies in the data of the view that said so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotAt(u64);
+/// A slot of the view that it borrows.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'v> {
+    view: &'v View<Slots>,
+    at: u64,
+}
 
-impl View<Slots> {
-    /// Where slot `index` lies.
-    pub fn locate(&self, index: u64) -> SlotAt {
-        SlotAt(self.ring.table() + self.ring.index(index) * self.ring.stride())
+impl Slot<'_> {
+    /// Its word.
+    pub fn word(&self) -> &AtomicU64 {
+        &self.view.line_at(self.at).word
     }
 
-    /// The word of slot `index`.
-    pub fn slot(&self, index: u64) -> &AtomicU64 {
-        self.slot_at(self.locate(index))
+    /// The bits of its meta word: a cell, because only the holder of the claim may touch it.
+    pub fn meta(self) -> u64 {
+        self.view.get(self.at + 8)
     }
 
-    /// The word of the slot that lies there.
-    pub fn slot_at(&self, at: SlotAt) -> &AtomicU64 {
-        &self.line_at(at.0).word
+    /// Stores its meta word.
+    pub fn set_meta(self, bits: u64) {
+        self.view.put(self.at + 8, bits);
     }
 
-    /// The bits of the slot's meta word: a cell, because only the holder of the claim may touch it.
-    pub fn meta(&self, at: SlotAt) -> u64 {
-        self.get(at.0 + 8)
-    }
-
-    /// Stores the slot's meta word.
-    pub fn set_meta(&self, at: SlotAt, bits: u64) {
-        self.put(at.0 + 8, bits);
-    }
-
-    /// Where the payload of a slot lies.
-    pub fn payload(&self, at: SlotAt) -> u64 {
-        at.0 + self.ring.payload()
+    /// Where its payload lies.
+    pub fn payload(self) -> u64 {
+        self.at + self.view.ring.payload()
     }
 
     /// Stores into each line behind the first that a payload of `len` bytes covers what is there.
-    pub fn touch(&self, at: SlotAt, len: u64) {
-        let end = self.ring.payload() + len.min(self.ring.max_len());
+    pub fn touch(self, len: u64) {
+        let end = self.view.ring.payload() + len.min(self.view.ring.max_len());
         for line in (LINE..end).step_by(LINE as usize) {
-            self.put(at.0 + line, self.get(at.0 + line));
+            self.view.put(self.at + line, self.view.get(self.at + line));
         }
+    }
+}
+
+impl View<Slots> {
+    /// Slot `index`, of as many as there are.
+    pub fn slot(&self, index: u64) -> Slot<'_> {
+        Slot { view: self, at: self.ring.table() + self.ring.index(index) * self.ring.stride() }
     }
 
     /// A word of a seat.

@@ -55,7 +55,7 @@ use super::{Damage, Refused};
 use crate::layout::control::{self, EPOCH, HEAD, SCANNED, TAIL};
 use crate::layout::geometry::Slots;
 use crate::layout::slot::{Meta, State, Word};
-use crate::layout::view::{SlotAt, View};
+use crate::layout::view::{Slot, View};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{self, AtomicU64};
 
@@ -83,6 +83,14 @@ struct Cursor {
     proves: fn(State) -> bool,
 }
 
+/// Where a cursor stood.
+#[derive(Clone, Copy, Debug)]
+struct Here<'v> {
+    slot: Slot<'v>,
+    lap: u64,
+    position: u64,
+}
+
 /// A state of a slot that a claim has reached.
 fn claimed(state: State) -> bool {
     state != State::Empty
@@ -102,7 +110,7 @@ impl Cursor {
     ) -> Result<Cursor, Refused> {
         let ring = view.ring();
         // M1 Acquire: whatever this word proves is seen from here on.
-        let word = Word(view.slot(0).load(Acquire));
+        let word = Word(view.slot(0).word().load(Acquire));
         let state = word.state().ok_or(Refused::Corrupt(Damage::Slot))?;
         // The last position of slot 0 that is done with proves all before it (M-I2); there is one lap more to look at.
         let next = word.lap().wrapping_add(u64::from(proves(state)));
@@ -120,11 +128,11 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The slot at the cursor, and its lap.
-    #[inline]
-    fn here(&self) -> (SlotAt, u64) {
+    /// The slot at the cursor.
+    #[inline(always)]
+    fn here(&self) -> Here<'_> {
         let position = self.position.get();
-        (self.view.locate(position), self.ring.lap(position))
+        Here { slot: self.view.slot(position), lap: self.ring.lap(position), position }
     }
 
     /// Moves on, and tells the others now and then.
@@ -184,7 +192,7 @@ impl Cursor {
     /// Whether the slot of `position` proves that it is done with.
     fn done_with(&self, position: u64) -> Result<bool, Refused> {
         // H2 Acquire: pairs with the Release half of the claims and takes; what the slot has seen is seen from here on.
-        let word = Word(self.view.slot(self.ring.index(position)).load(Acquire));
+        let word = Word(self.view.slot(position).word().load(Acquire));
         let (state, laps) = self.parse(word, self.ring.lap(position))?;
         Ok(laps + i64::from((self.proves)(state)) >= 1)
     }
@@ -234,12 +242,9 @@ pub struct Producer {
     blocker: Cell<Option<u32>>,
 }
 
-/// A slot that this sender has claimed. Whoever forgets one leaves it open: nobody gets past it.
+/// The position that this sender has claimed. Whoever forgets one leaves it open: nobody gets past it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    at: SlotAt,
-    lap: u64,
-}
+pub struct Claim(u64);
 
 impl Producer {
     /// A sender that signs its claims with `me`, a number that nobody alive signs with.
@@ -258,11 +263,11 @@ impl Producer {
     /// # Errors
     ///
     /// As [`try_claim`](Self::try_claim).
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&self, message: &[u8]) -> Result<(), Refused> {
-        let claim = self.try_claim(message.len())?;
-        self.cursor.view.write_data(self.payload(claim), message);
-        self.commit(claim, message.len());
+        let claimed = self.claim(message.len())?;
+        self.cursor.view.write_data(claimed.slot.payload(), message);
+        publish(claimed.slot, claimed.lap, message.len());
         Ok(())
     }
 
@@ -272,48 +277,56 @@ impl Producer {
     ///
     /// `TooLong`; `Full`: the message of a lap ago is still there, exactly ([`blocker`](Self::blocker) says in whose
     /// hands); `Corrupt`.
-    #[inline(always)]
+    #[inline]
     pub fn try_claim(&self, len: usize) -> Result<Claim, Refused> {
+        Ok(Claim(self.claim(len)?.position))
+    }
+
+    #[inline(always)]
+    fn claim(&self, len: usize) -> Result<Here<'_>, Refused> {
         if len as u64 > self.cursor.ring.max_len() {
             return Err(Refused::TooLong);
         }
-        let (at, lap) = self.cursor.here();
         // Without a look first, which would fetch the line twice, once to read it and once to write; unless it is in doubt,
         // because a vain attempt would take the line away from somebody who works in it.
         if !self.doubt.get() {
-            if let Some(claim) = self.claim(at, lap) {
-                return Ok(claim);
+            let here = self.cursor.here();
+            if self.take(here) {
+                return Ok(here);
             }
         }
-        self.claim_slow()
+        self.claim_slow()?;
+        let position = self.cursor.position.get().wrapping_sub(1);
+        let (slot, lap) = (self.cursor.view.slot(position), self.cursor.ring.lap(position));
+        Ok(Here { slot, lap, position })
     }
 
     /// Makes the slot at the cursor ours, if it is still free.
     #[inline(always)]
-    fn claim(&self, at: SlotAt, lap: u64) -> Option<Claim> {
+    fn take(&self, Here { slot, lap, .. }: Here<'_>) -> bool {
         let (free, ours) = (Word::empty(lap).0, Word::writing(lap, self.me).0);
         // M2 AcqRel: Acquire: pairs with M7 (the last reader is done) and with its own Release half, so that whoever sees
         // this claim sees every claim before it. D1 after it.
-        let won = self.cursor.view.slot_at(at).compare_exchange(free, ours, AcqRel, Relaxed);
-        won.ok()?;
+        if slot.word().compare_exchange(free, ours, AcqRel, Relaxed).is_err() {
+            return false;
+        }
         self.cursor.advance(1);
-        Some(Claim { at, lap })
+        true
     }
 
-    /// Walks to the first slot that nobody has claimed.
+    /// Walks to the first slot that nobody has claimed, and claims it: the one behind the cursor then.
     #[cold]
-    fn claim_slow(&self) -> Result<Claim, Refused> {
+    fn claim_slow(&self) -> Result<(), Refused> {
         self.doubt.set(true);
         self.hurried.set(false);
         for misses in 0..self.cursor.patience() {
             if !self.look(misses)? {
                 continue;
             }
-            let (at, lap) = self.cursor.here();
             // Lost to another sender, or to a stale look: look again, the walk decides.
-            if let Some(claim) = self.claim(at, lap) {
+            if self.take(self.cursor.here()) {
                 self.doubt.set(misses != 0);
-                return Ok(claim);
+                return Ok(());
             }
         }
         self.blocker.set(None);
@@ -323,9 +336,9 @@ impl Producer {
 
     /// One look at the slot at the cursor: `true` when it is free, `false` when the cursor moved on.
     fn look(&self, misses: u64) -> Result<bool, Refused> {
-        let (at, lap) = self.cursor.here();
+        let Here { slot, lap, .. } = self.cursor.here();
         // M1 Acquire: as M2.
-        let word = Word(self.cursor.view.slot_at(at).load(Acquire));
+        let word = Word(slot.word().load(Acquire));
         match self.cursor.parse(word, lap)? {
             (State::Empty, 0) => return Ok(true),
             (state, laps) if laps >= 0 => self.cursor.pass(laps, state, misses)?,
@@ -365,10 +378,10 @@ impl Producer {
     pub fn wait_for_stretch(&self, pauses: u32) {
         let ring = self.cursor.ring;
         let last = self.cursor.position.get().wrapping_add(ring.slots() / STRETCH);
-        let (word, free) = (self.cursor.view.slot(ring.index(last)), Word::empty(ring.lap(last)).0);
+        let (slot, free) = (self.cursor.view.slot(last), Word::empty(ring.lap(last)).0);
         let (mut waited, mut pause) = (0, 1);
         // Relaxed: nothing follows from it; `try_claim` looks properly.
-        while waited <= pauses && word.load(Relaxed) != free {
+        while waited <= pauses && slot.word().load(Relaxed) != free {
             (0..pause).for_each(|_| sync::spin_loop());
             waited += pause;
             // Not longer, or the receivers run dry meanwhile.
@@ -389,21 +402,20 @@ impl Producer {
     /// Where the payload of a claim lies in the data.
     #[inline]
     pub fn payload(&self, claim: Claim) -> u64 {
-        self.cursor.view.payload(claim.at)
+        self.cursor.view.slot(claim.0).payload()
     }
 
     /// Makes a claimed message of `len` bytes visible; `len` is at most what was claimed.
     #[inline]
     pub fn commit(&self, claim: Claim, len: usize) {
-        self.cursor.view.set_meta(claim.at, Meta { len: len as u32, again: 0 }.bits());
-        // M3 Release: pairs with M5; orders payload and meta before it. D2 before it, D3 after it.
-        self.cursor.view.slot_at(claim.at).store(Word::ready(claim.lap).0, Release);
+        publish(self.cursor.view.slot(claim.0), self.cursor.ring.lap(claim.0), len);
     }
 
     /// Gives a claim up: a receiver steps over it.
     pub fn abort(&self, claim: Claim) {
+        let skip = Word::skip(self.cursor.ring.lap(claim.0));
         // M4 Release: pairs with M5; what was written into the slot comes before the next lap's claim. D4 after it.
-        self.cursor.view.slot_at(claim.at).store(Word::skip(claim.lap).0, Release);
+        self.cursor.view.slot(claim.0).word().store(skip.0, Release);
     }
 
     /// The memory.
@@ -411,6 +423,14 @@ impl Producer {
     pub fn view(&self) -> &View<Slots> {
         &self.cursor.view
     }
+}
+
+/// The commit of a message of `len` bytes in a slot that the caller has claimed on `lap`.
+#[inline(always)]
+fn publish(slot: Slot<'_>, lap: u64, len: usize) {
+    slot.set_meta(Meta { len: len as u32, again: 0 }.bits());
+    // M3 Release: pairs with M5; orders payload and meta before it. D2 before it, D3 after it.
+    slot.word().store(Word::ready(lap).0, Release);
 }
 
 /// A sender that found the ring full waits a moment for this part of it.
@@ -436,13 +456,12 @@ pub struct Consumer {
     blocker: Cell<Option<u32>>,
     /// Claims stepped over, of which nobody has been told yet.
     skipped: Cell<u64>,
-    /// The message that was taken last ([`Consumer::taken`]): its position, and its length and attempts. Word by word,
-    /// because the processor has to wait when what was stored in pieces is loaded whole.
-    taken: (Cell<u64>, Cell<u64>),
+    /// The message that was taken with care ([`Consumer::taken`]).
+    taken: Cell<Held>,
 }
 
-/// A message in hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A message in hand: two words, so that it travels in registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     position: u64,
     /// Its length, and how often it was handed out, this time included, above that.
@@ -480,7 +499,7 @@ impl Consumer {
         let cursor = Cursor::attach(view, HEAD, taken)?;
         let aside = Cell::new(cursor.position.get());
         let (hurried, blocker, skipped) = (Cell::new(false), Cell::new(None), Cell::new(0));
-        let taken = (Cell::new(0), Cell::new(0));
+        let taken = Cell::new(Held::default());
         Ok(Self { cursor, me, clean: Cell::new(0), aside, hurried, blocker, skipped, taken })
     }
 
@@ -491,36 +510,53 @@ impl Consumer {
     /// `Corrupt`.
     #[cfg_attr(not(any(test, loom, shuttle)), allow(dead_code))] // For tests and models.
     pub fn try_take(&self) -> Result<Option<Held>, Refused> {
-        Ok(self.take_soon(0)?.then(|| self.taken()))
+        if let Some(held) = self.take_now(0)? {
+            return Ok(Some(held));
+        }
+        Ok(self.take_with_care()?.then(|| self.taken()))
     }
 
-    /// The message that was taken last.
-    #[inline(always)]
+    /// The message that was taken with care.
     pub fn taken(&self) -> Held {
-        let (position, what) = &self.taken;
-        Held { position: position.get(), what: what.get() }
+        self.taken.get()
     }
 
-    /// As [`try_take`](Self::try_take), for a caller that is going to wait: looks up to `looks` times. Answers whether
-    /// there is a message ([`taken`](Self::taken)).
+    /// Takes the message at the cursor, if it is there and nothing is aside: what nearly every call comes to. Looks up to
+    /// `looks` times, for a caller that is going to wait. Answers nothing where [`take_with_care`](Self::take_with_care) has
+    /// to see.
     ///
     /// # Errors
     ///
     /// `Corrupt`.
     #[inline(always)]
-    pub fn take_soon(&self, looks: u32) -> Result<bool, Refused> {
+    pub fn take_now(&self, looks: u32) -> Result<Option<Held>, Refused> {
         // E2 Relaxed: only compared; `take_aside` looks properly.
-        if self.cursor.view.word(EPOCH).load(Relaxed) != self.clean.get() && self.take_aside()? {
-            return Ok(true);
+        if self.cursor.view.word(EPOCH).load(Relaxed) != self.clean.get() {
+            return Ok(None);
         }
-        let (at, lap) = self.cursor.here();
-        let word = self.cursor.view.slot_at(at);
+        let here = self.cursor.here();
+        let ready = Word::ready(here.lap).0;
         // M5 Acquire: pairs with M3 (the message is whole) and with the Release half of M6 (takes are in order).
-        let mut now = word.load(Acquire);
-        if looks != 0 && now != Word::ready(lap).0 {
-            now = self.poll(word, lap, looks);
+        let mut now = here.slot.word().load(Acquire);
+        if looks != 0 && now != ready {
+            now = self.poll(here.slot.word(), here.lap, looks);
         }
-        if now == Word::ready(lap).0 && self.take(at, lap)? {
+        if now != ready {
+            return Ok(None);
+        }
+        self.take(here)
+    }
+
+    /// Takes the next message, if there is one: one that is aside, or the first that nobody has taken, walking to it.
+    /// Answers whether there is one ([`taken`](Self::taken)).
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    #[cold]
+    pub fn take_with_care(&self) -> Result<bool, Refused> {
+        // E2 Relaxed: as in `take_now`.
+        if self.cursor.view.word(EPOCH).load(Relaxed) != self.clean.get() && self.take_aside()? {
             return Ok(true);
         }
         self.take_slow()
@@ -532,7 +568,7 @@ impl Consumer {
         // Relaxed: only compared.
         let seen = word.load(Relaxed);
         for _ in 0..looks {
-            // M5 Acquire: as in `take_soon`.
+            // M5 Acquire: as in `take_now`.
             let now = word.load(Acquire);
             if now != seen && now & !OWNERS != Word::writing(lap, 0).0 {
                 return now;
@@ -544,27 +580,24 @@ impl Consumer {
 
     /// Makes the message at the cursor ours, if it is still there.
     #[inline(always)]
-    fn take(&self, at: SlotAt, lap: u64) -> Result<bool, Refused> {
+    fn take(&self, Here { slot, lap, position }: Here<'_>) -> Result<Option<Held>, Refused> {
         let (ready, ours) = (Word::ready(lap).0, Word::reading(lap, self.me).0);
         // M6 AcqRel: Acquire as M5; Release, so that whoever sees this take sees every take before it. D5 after it.
-        if self.cursor.view.slot_at(at).compare_exchange(ready, ours, AcqRel, Relaxed).is_err() {
-            return Ok(false);
+        if slot.word().compare_exchange(ready, ours, AcqRel, Relaxed).is_err() {
+            return Ok(None);
         }
-        let position = self.cursor.position.get();
         self.cursor.advance(1);
-        let len = Meta::parse(self.cursor.view.meta(at)).len;
-        self.hand_out(position, len, 1)
+        let len = Meta::parse(slot.meta()).len;
+        self.hand_out(position, len, 1).map(Some)
     }
 
-    /// Notes what was taken, if it can be a message.
+    /// What was taken, if it can be a message.
     #[inline(always)]
-    fn hand_out(&self, position: u64, len: u32, attempts: u32) -> Result<bool, Refused> {
+    fn hand_out(&self, position: u64, len: u32, attempts: u32) -> Result<Held, Refused> {
         if u64::from(len) > self.cursor.ring.max_len() {
             return Err(Refused::Corrupt(Damage::Length));
         }
-        self.taken.0.set(position);
-        self.taken.1.set(u64::from(attempts) << 32 | u64::from(len));
-        Ok(true)
+        Ok(Held { position, what: u64::from(attempts) << 32 | u64::from(len) })
     }
 
     /// Walks to the first slot that nobody has taken.
@@ -574,9 +607,9 @@ impl Consumer {
         for misses in 0..self.cursor.patience() {
             match self.look(misses)? {
                 Found::Message => {
-                    let (at, lap) = self.cursor.here();
                     // Lost to another receiver: look again, the walk decides.
-                    if self.take(at, lap)? {
+                    if let Some(held) = self.take(self.cursor.here())? {
+                        self.taken.set(held);
                         return Ok(true);
                     }
                 }
@@ -591,13 +624,13 @@ impl Consumer {
 
     /// One look at the slot at the cursor.
     fn look(&self, misses: u64) -> Result<Found, Refused> {
-        let (at, lap) = self.cursor.here();
-        // M5 Acquire: as in `try_take`.
-        let word = Word(self.cursor.view.slot_at(at).load(Acquire));
+        let Here { slot, lap, position } = self.cursor.here();
+        // M5 Acquire: as in `take_now`.
+        let word = Word(slot.word().load(Acquire));
         let (state, laps) = self.cursor.parse(word, lap)?;
         match (laps, state) {
             (0, State::Ready) => return Ok(Found::Message),
-            (0, State::Skip) => self.step_over(at, word),
+            (0, State::Skip) => self.step_over(slot, position, word),
             (0, State::Writing) => {
                 self.blocker.set(Some(word.owner()));
                 return Ok(Found::Nothing);
@@ -615,10 +648,10 @@ impl Consumer {
 
     /// Clears a claim that was given up. The walk then passes it.
     #[cold]
-    fn step_over(&self, at: SlotAt, skip: Word) {
-        let next = Word::empty(self.cursor.ring.next_lap(self.cursor.position.get()));
+    fn step_over(&self, slot: Slot<'_>, position: u64, skip: Word) {
+        let next = Word::empty(self.cursor.ring.next_lap(position));
         // M9 AcqRel: Acquire: what the dead wrote comes before the next lap; Release, as M6.
-        if self.cursor.view.slot_at(at).compare_exchange(skip.0, next.0, AcqRel, Relaxed).is_ok() {
+        if slot.word().compare_exchange(skip.0, next.0, AcqRel, Relaxed).is_ok() {
             self.skipped.set(self.skipped.get() + 1);
         }
     }
@@ -659,23 +692,23 @@ impl Consumer {
 
     /// Takes the message of slot `index` if it is to be delivered again. The cursor stays.
     fn take_again(&self, index: u64) -> Result<bool, Refused> {
-        let at = self.cursor.view.locate(index);
-        let slot = self.cursor.view.slot_at(at);
+        let slot = self.cursor.view.slot(index);
         // M5 Acquire: pairs with M8 and G2.
-        let word = Word(slot.load(Acquire));
+        let word = Word(slot.word().load(Acquire));
         if word.state() != Some(State::Redeliver) || word.lap() > self.cursor.ring.lap_mask() {
             return Ok(false);
         }
         let ours = Word::reading(word.lap(), self.me);
         // M6 AcqRel: as in `take`. D8 after it.
-        if slot.compare_exchange(word.0, ours.0, AcqRel, Relaxed).is_err() {
+        if slot.word().compare_exchange(word.0, ours.0, AcqRel, Relaxed).is_err() {
             return Ok(false);
         }
-        let meta = Meta::parse(self.cursor.view.meta(at));
+        let meta = Meta::parse(slot.meta());
         let again = meta.again.saturating_add(1);
-        self.cursor.view.set_meta(at, Meta { again, ..meta }.bits());
+        slot.set_meta(Meta { again, ..meta }.bits());
         let position = self.cursor.ring.position(word.lap(), index);
-        self.hand_out(position, meta.len, u32::from(again) + 1)
+        self.taken.set(self.hand_out(position, meta.len, u32::from(again) + 1)?);
+        Ok(true)
     }
 
     /// Whether a message is there to be taken; takes none.
@@ -684,7 +717,7 @@ impl Consumer {
     ///
     /// `Corrupt`.
     pub fn has_message(&self) -> Result<bool, Refused> {
-        // E2 Relaxed: as in `try_take`.
+        // E2 Relaxed: as in `take_now`.
         if self.cursor.view.word(EPOCH).load(Relaxed) != self.clean.get() && self.has_aside() {
             return Ok(true);
         }
@@ -702,7 +735,7 @@ impl Consumer {
     fn has_aside(&self) -> bool {
         (0..self.cursor.ring.slots()).any(|index| {
             // Relaxed: news.
-            let word = Word(self.cursor.view.slot(index).load(Relaxed));
+            let word = Word(self.cursor.view.slot(index).word().load(Relaxed));
             word.state() == Some(State::Redeliver)
         })
     }
@@ -724,14 +757,14 @@ impl Consumer {
 
     /// The slot of a message in hand.
     #[inline]
-    fn at(&self, held: &Held) -> SlotAt {
-        self.cursor.view.locate(held.position)
+    fn slot(&self, held: &Held) -> Slot<'_> {
+        self.cursor.view.slot(held.position)
     }
 
     /// Where the payload of a message in hand lies in the data.
     #[inline]
     pub fn payload(&self, held: &Held) -> u64 {
-        self.cursor.view.payload(self.at(held))
+        self.slot(held).payload()
     }
 
     /// Loads the payload of a message in hand; answers the bytes, at most `to.len()` of them.
@@ -744,18 +777,18 @@ impl Consumer {
     /// Releases a message in hand: it is not delivered again, and its slot is free.
     #[inline]
     pub fn release(&self, held: &Held) {
-        let at = self.at(held);
-        self.cursor.view.touch(at, held.len() as u64);
+        let slot = self.slot(held);
+        slot.touch(held.len() as u64);
         let next = self.cursor.ring.next_lap(held.position);
         // M7 Release: pairs with M1; our reads come before the next sender's stores. D6 before it, D7 after it.
-        self.cursor.view.slot_at(at).store(Word::empty(next).0, Release);
+        slot.word().store(Word::empty(next).0, Release);
     }
 
     /// Gives a message in hand back: it is delivered again, marked.
     pub fn give_back(&self, held: &Held) {
         // M8 Release: pairs with M5 in `take_again`; our reads come before its holder's stores. D9 after it.
         let lap = self.cursor.ring.lap(held.position);
-        self.cursor.view.slot_at(self.at(held)).store(Word::redeliver(lap).0, Release);
+        self.slot(held).word().store(Word::redeliver(lap).0, Release);
         put_aside(&self.cursor.view);
     }
 
@@ -805,6 +838,7 @@ pub fn repair(
     let mut done = Repaired::default();
     for index in 0..ring.slots() {
         let slot = view.slot(index);
+        let slot = slot.word();
         // G1 Acquire: pairs with the claims of the living; those of the dead are ordered by their locks.
         let word = Word(slot.load(Acquire));
         // G2 AcqRel, all three: as M4, M7 and M8, on the dead owner's behalf.
@@ -841,7 +875,7 @@ pub fn repair(
 pub fn is_in_hand(view: &View<Slots>, owner: u32, position: u64) -> bool {
     let ring = view.ring();
     // G1 Acquire: as in `repair`.
-    let word = view.slot(ring.index(position)).load(Acquire);
+    let word = view.slot(position).word().load(Acquire);
     word == Word::reading(ring.lap(position), owner).0
 }
 
@@ -861,7 +895,7 @@ pub fn left(view: &View<Slots>) -> Left {
     let mut left = Left::Nothing;
     for index in 0..view.ring().slots() {
         // M5 Acquire: what was done before a release, or before a message was put aside, is seen with it.
-        let word = Word(view.slot(index).load(Acquire));
+        let word = Word(view.slot(index).word().load(Acquire));
         match word.state() {
             Some(State::Ready | State::Redeliver) => return Left::Messages,
             Some(State::Reading | State::Writing) => left = Left::InHand(word.owner()),
@@ -875,7 +909,7 @@ pub fn left(view: &View<Slots>) -> Left {
 pub fn waiting(view: &View<Slots>) -> u64 {
     let waits = |index: &u64| {
         // Relaxed: news.
-        let state = Word(view.slot(*index).load(Relaxed)).state();
+        let state = Word(view.slot(*index).word().load(Relaxed)).state();
         matches!(state, Some(State::Ready | State::Redeliver))
     };
     (0..view.ring().slots()).filter(waits).count() as u64
@@ -1026,7 +1060,7 @@ mod tests {
             let rx = Consumer::attach(view.clone(), 2).expect("sound");
             let held = rx.try_take().expect("sound").expect("there");
             // As far as `release` comes without letting go.
-            view.touch(rx.at(&held), len);
+            rx.slot(&held).touch(len);
             repair(&view, |owner| owner == 2, None::<&Nobody>);
             let heir = Consumer::attach(view.clone(), 3).expect("sound");
             let again = heir.try_take().expect("sound").expect("aside");
@@ -1065,7 +1099,7 @@ mod tests {
             let view = ring(4, 0);
             let tx = Producer::attach(view.clone(), 1).expect("sound");
             let rx = Consumer::attach(view.clone(), 3).expect("sound");
-            view.slot(0).store(garbage, Relaxed);
+            view.slot(0).word().store(garbage, Relaxed);
             let sent = (0..3).find_map(|_| tx.try_send(b"x").err());
             let took = (0..3).find_map(|_| rx.try_take().err());
             assert!(matches!(sent, Some(Refused::Corrupt(_))), "{:?} {sent:?}", Word(garbage));

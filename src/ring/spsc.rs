@@ -57,6 +57,13 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 /// nothing more that could be told from noise (docs/benchmarks.md).
 const LOOK_AWAY: u32 = if sync::MODELLED { 0 } else { 2 };
 
+/// The most of them, for one that has caught up again and again and each time found more at once: it is faster than the sender
+/// and would take each line away from it while it is being filled.
+const LOOK_FAR_AWAY: u32 = 24;
+
+/// So many bytes ahead of the receiver, the sender is out of its way.
+const OUT_OF_THE_WAY: u64 = 64 * LINE;
+
 /// A sender that found the ring full waits a moment for this part of it.
 const STRETCH: u64 = 8;
 
@@ -69,10 +76,9 @@ pub struct Producer {
     tail: u64,
     /// The last `head` that was read, so at most the true one.
     head: u64,
-    /// The end of the furthest memory ever handed out: from `tail` up to here, word 0 of a line may be anything.
+    /// In so many bytes from `tail` on, word 0 of a line may be anything: they were handed out and not committed, by this
+    /// sender or a dead one. Nearly always none.
     dirty: u64,
-    sent: u64,
-    sent_bytes: u64,
 }
 
 /// Memory for one record, not yet committed. Forgetting it is harmless: `dirty` remembers what it covered.
@@ -85,7 +91,7 @@ pub struct Claim {
     len: u64,
     /// Bytes from `start` to the payload: settled by the length that was claimed.
     payload: u64,
-    /// `dirty` before this claim: lines of the pad below it may hold anything.
+    /// `dirty` before this claim: lines of the pad in it may hold anything.
     stale: u64,
 }
 
@@ -158,15 +164,11 @@ impl Producer {
         }
         let tail = head.wrapping_add(walked);
         // Whatever the predecessor left in the free lines is scrubbed before the first commit that could expose it (C1).
-        let dirty = head.wrapping_add(capacity);
+        let dirty = capacity - walked;
         // A6 Release: pairs with R0'. Saves an index reader some polling; but if it is stored, then behind all of the
         // predecessor's records, which our lock has shown to us and nothing else to the receiver.
         view.word(TAIL).store(tail, Release);
-        // Relaxed: our role's own counters.
-        let sent = view.word(SENT).load(Relaxed);
-        // Relaxed: as above.
-        let sent_bytes = view.word(SENT_BYTES).load(Relaxed);
-        Ok(Self { view, ring, tail, head, dirty, sent, sent_bytes })
+        Ok(Self { view, ring, tail, head, dirty })
     }
 
     /// Sends one message.
@@ -174,9 +176,10 @@ impl Producer {
     /// # Errors
     ///
     /// `TooLong`, `Full` (now), or `Corrupt`.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), Refused> {
-        let claim = self.try_claim(message.len())?;
+        // Written and committed before anybody can change its mind: nothing becomes dirty.
+        let claim = self.room_at(self.tail, message.len())?;
         self.view.write(claim.payload(), message);
         self.commit(claim, claim.len);
         Ok(())
@@ -189,12 +192,20 @@ impl Producer {
     /// `TooLong`, `Full` (now), or `Corrupt`.
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim, Refused> {
-        self.claim_at(self.tail, len)
+        let claim = self.room_at(self.tail, len)?;
+        self.handed_out(claim);
+        Ok(claim)
+    }
+
+    /// From here on the memory of `claim` may hold anything.
+    #[inline]
+    fn handed_out(&mut self, claim: Claim) {
+        self.dirty = self.dirty.max(claim.end.wrapping_sub(self.tail));
     }
 
     /// Finds room for a message at `tail`, which is this side's end of the stream, committed or in the making.
-    #[inline]
-    fn claim_at(&mut self, tail: u64, len: usize) -> Result<Claim, Refused> {
+    #[inline(always)]
+    fn room_at(&mut self, tail: u64, len: usize) -> Result<Claim, Refused> {
         let len = len as u64;
         if len > self.ring.max_len() {
             return Err(Refused::TooLong);
@@ -203,11 +214,8 @@ impl Producer {
         if place.end.wrapping_sub(self.head) > self.ring.capacity() {
             self.refresh_head(place.end)?;
         }
-        let stale = self.dirty;
-        if place.end.wrapping_sub(self.tail) > self.dirty.wrapping_sub(self.tail) {
-            self.dirty = place.end;
-        }
-        Ok(Claim { start: place.start, end: place.end, len, payload: place.payload, stale })
+        let (start, end, payload) = (place.start, place.end, place.payload);
+        Ok(Claim { start, end, len, payload, stale: self.dirty })
     }
 
     /// Reads how far the receiver has come; about once a lap while there is room.
@@ -245,7 +253,7 @@ impl Producer {
     }
 
     /// Makes a claimed record visible, with a payload of `len` bytes, at most what was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&mut self, claim: Claim, len: u64) {
         debug_assert!(len <= claim.len);
         let end = claim.start.wrapping_add(Geometry::span(len, claim.payload));
@@ -253,17 +261,23 @@ impl Producer {
         if claim.start == self.tail {
             self.publish(end, header);
         } else {
-            self.scrub_pad(claim.stale, self.tail, claim.start);
-            self.later_header(claim.start, header);
-            self.publish(end, record::pad(self.tail, claim.start.wrapping_sub(self.tail)));
+            self.commit_behind_pad(claim, end, header);
         }
-        self.account(1, len);
+        self.view.tally(SENT, 1);
+        self.view.tally(SENT_BYTES, len);
+    }
+
+    #[cold]
+    fn commit_behind_pad(&mut self, Claim { start, stale, .. }: Claim, end: u64, header: u64) {
+        self.scrub_pad(stale, self.tail, start);
+        self.later_header(start, header);
+        self.publish(end, record::pad(self.tail, start.wrapping_sub(self.tail)));
     }
 
     /// The commit: everything up to `end` becomes visible with the one store of `first` at the tail.
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self, end: u64, first: u64) {
-        if self.dirty != end {
+        if self.dirty != 0 {
             self.scrub(end);
         }
         // S3 Release: pairs with R0 (in-band). Orders the payload, the later headers and the scrub before it.
@@ -274,36 +288,27 @@ impl Producer {
     }
 
     /// Zeroes what an abandoned claim or a dead predecessor may have left where a header can be looked for behind the record:
-    /// from `end` up to `dirty`.
+    /// from `end` up to where it is dirty. All is clean then.
     #[cold]
     fn scrub(&mut self, end: u64) {
         // Never beyond what is ours (I3): `dirty` was set within `head + capacity`, and `head` only grows.
-        let dirty = self.dirty.wrapping_sub(end);
-        for line in (0..dirty).step_by(LINE as usize) {
+        let from = end.wrapping_sub(self.tail);
+        for line in (from..self.dirty).step_by(LINE as usize) {
             // Relaxed: S3 orders it.
-            self.view.line(end.wrapping_add(line)).store(EMPTY, Relaxed);
+            self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
         }
-        self.dirty = end;
+        self.dirty = 0;
     }
 
-    /// The same inside a pad from `from` to `to`, up to `stale`, which was dirty before the claim: a released pad is reset in
-    /// its first line only.
+    /// The same inside a pad from `from` to `to`, where `stale` bytes from `tail` on were dirty before the claim: a released pad
+    /// is reset in its first line only.
     #[cold]
     fn scrub_pad(&self, stale: u64, from: u64, to: u64) {
-        let stale = stale.wrapping_sub(self.tail);
         let (from, to) = (from.wrapping_sub(self.tail), to.wrapping_sub(self.tail));
         for line in (from + LINE..to.min(stale)).step_by(LINE as usize) {
             // Relaxed: S3 orders it.
             self.view.line(self.tail.wrapping_add(line)).store(EMPTY, Relaxed);
         }
-    }
-
-    #[inline]
-    fn account(&mut self, messages: u64, bytes: u64) {
-        self.sent = self.sent.wrapping_add(messages);
-        self.sent_bytes = self.sent_bytes.wrapping_add(bytes);
-        self.view.count(SENT, self.sent);
-        self.view.count(SENT_BYTES, self.sent_bytes);
     }
 
     /// Sends as many of `messages` as there is room for now, all of them visible at one point; answers how many.
@@ -317,11 +322,12 @@ impl Producer {
         let stale = self.dirty;
         for message in messages {
             let message = message.as_ref();
-            let claim = match self.claim_at(tail, message.len()) {
+            let claim = match self.room_at(tail, message.len()) {
                 Ok(claim) => claim,
                 Err(Refused::Full) if sent > 0 => break,
                 Err(refused) => return Err(refused),
             };
+            self.handed_out(claim);
             self.view.write(claim.payload(), message);
             let header = record::message(claim.start, claim.len, claim.payload);
             if claim.start != tail {
@@ -340,7 +346,8 @@ impl Producer {
         }
         if sent > 0 {
             self.publish(tail, first);
-            self.account(sent as u64, bytes);
+            self.view.tally(SENT, sent as u64);
+            self.view.tally(SENT_BYTES, bytes);
         }
         Ok(sent)
     }
@@ -389,7 +396,8 @@ impl Producer {
 
     /// Messages and bytes committed since the ring was made, as far as the counters tell.
     pub fn sent(&self) -> (u64, u64) {
-        (self.sent, self.sent_bytes)
+        // Relaxed, both: news.
+        (self.view.word(SENT).load(Relaxed), self.view.word(SENT_BYTES).load(Relaxed))
     }
 }
 
@@ -403,31 +411,26 @@ pub struct Consumer {
     pos: u64,
     /// The last `tail` that was read, if it is ahead of `pos`.
     tail: u64,
+    /// Up to here the index says that all is committed, and the end of the memory is not before it: set when a message was taken
+    /// with care.
+    straight: u64,
     /// Shadow of `taken`.
     taken: u64,
     /// Shadow of `attempts`.
     attempts: u64,
-    held: Held,
+    /// The message in hand: handed out and not released. There is one at a time, at `pos`.
+    held: record::Message,
+    /// How often it was handed out before.
+    again: u32,
+    /// What it covers, in bytes.
+    span: u64,
+    /// Pauses to look away for when this one has caught up.
+    away: u32,
     at_most_once: bool,
     /// Space was published besides by a release: nobody has been told yet.
     freed: bool,
-    received: u64,
-    received_bytes: u64,
     lost: u64,
     redelivered: u64,
-}
-
-/// The message in hand: handed out and not released. There is one at a time, at the consumer's position.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Held {
-    /// Position of the payload.
-    payload: u64,
-    /// Bytes of payload.
-    len: u64,
-    /// Position of the first line behind the record.
-    end: u64,
-    /// How often it has been handed out, this time included.
-    attempts: u32,
 }
 
 impl Consumer {
@@ -466,9 +469,6 @@ impl Consumer {
         let near = ahead(taken, pos, ring.capacity() / 2).is_some() && taken % LINE == 0;
         let taken = if near { taken } else { pos };
         // Relaxed: our role's own counters.
-        let (received, received_bytes) =
-            (view.word(RECEIVED).load(Relaxed), view.word(RECEIVED_BYTES).load(Relaxed));
-        // Relaxed: as above.
         let (lost, redelivered) =
             (view.word(LOST).load(Relaxed), view.word(REDELIVERED).load(Relaxed));
         Ok(Self {
@@ -476,16 +476,77 @@ impl Consumer {
             ring,
             pos,
             tail: pos,
+            straight: pos,
             taken,
             attempts,
-            held: Held::default(),
+            held: record::Message::NOTHING,
+            again: 0,
+            span: record::Message::NOTHING.span(),
+            away: LOOK_AWAY,
             at_most_once,
             freed: false,
-            received,
-            received_bytes,
             lost,
             redelivered,
         })
+    }
+
+    /// Takes the next message in hand, if the index says that there is one, it is as long as the one before, and nothing is
+    /// special about it: what a receiver that is behind comes to nearly always. Answers whether; if not,
+    /// [`take_with_care`](Self::take_with_care) has to see.
+    ///
+    /// That it is as long as the one before is compared, not computed: then where the next one lies does not wait for a header
+    /// that comes from the other processor, because the processor takes the comparison for granted.
+    #[inline(always)]
+    pub fn take_now(&mut self) -> bool {
+        if self.span > self.straight.wrapping_sub(self.pos) || self.taken != self.pos {
+            return false;
+        }
+        // Relaxed: it lies before an index that was loaded with Acquire (R0').
+        let word = self.view.line(self.pos).load(Relaxed);
+        if !self.held.is_at(self.pos, word) {
+            return self.take_another(word);
+        }
+        self.mark_taken();
+        true
+    }
+
+    /// The same for a message that differs from the one before in its length.
+    #[cold]
+    #[inline(never)]
+    fn take_another(&mut self, word: u64) -> bool {
+        match record::Message::parse(word, self.pos, self.ring) {
+            Some(message) if message.span() <= self.tail.wrapping_sub(self.pos) => {
+                self.hold(message);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A message is in hand.
+    #[inline]
+    fn hold(&mut self, message: record::Message) {
+        (self.held, self.span) = (message, message.span());
+        self.mark_taken();
+        self.reaches(self.taken);
+        let ahead = self.tail.wrapping_sub(self.pos).min(self.ring.room_to_wrap(self.pos));
+        self.straight = self.pos.wrapping_add(ahead);
+    }
+
+    /// A record up to `end` was seen, maybe in-band, where the index is not known to be that far.
+    #[inline]
+    fn reaches(&mut self, end: u64) {
+        if self.tail.wrapping_sub(self.pos) < end.wrapping_sub(self.pos) {
+            self.tail = end;
+        }
+    }
+
+    /// Whoever succeeds this receiver shall know that it was handed out.
+    #[inline(always)]
+    fn mark_taken(&mut self) {
+        self.taken = self.pos.wrapping_add(self.span);
+        // T1 Relaxed: only a successor of our role reads it, and the lock orders that. C4.
+        self.view.word(TAKEN).store(self.taken, Relaxed);
     }
 
     /// Takes the next message in hand, if one is committed; answers whether. It stays the next one until it is released.
@@ -501,20 +562,14 @@ impl Consumer {
                 return Ok(false);
             }
             match Record::parse(word, self.pos, self.ring) {
-                Some(Record::Message { len, payload }) => {
-                    let end = self.pos.wrapping_add(Geometry::span(len, payload));
-                    self.held =
-                        Held { payload: self.pos.wrapping_add(payload), len, end, attempts: 1 };
-                    if self.taken != self.pos {
-                        match self.take_again() {
-                            true => return Ok(true),
-                            false => continue,
-                        }
-                    }
-                    self.taken = end;
-                    // T1 Relaxed: only a successor of our role reads it, and the lock orders that. C4.
-                    self.view.word(TAKEN).store(end, Relaxed);
+                Some(Record::Message(message)) if self.taken == self.pos => {
+                    self.hold(message);
                     return Ok(true);
+                }
+                Some(Record::Message(message)) => {
+                    if self.take_again(message) {
+                        return Ok(true);
+                    }
                 }
                 // At most once a call: a pad ends at the end of the memory, and a pad at offset 0 is not valid.
                 Some(Record::Pad { span }) => self.skip_pad(span),
@@ -533,20 +588,37 @@ impl Consumer {
     ///
     /// As [`try_take`](Self::try_take).
     #[inline]
-    pub fn take_soon(&mut self, looks: u32) -> Result<bool, Refused> {
+    pub fn take_with_care(&mut self, looks: u32) -> Result<bool, Refused> {
         if self.pos == self.tail && looks != 0 {
-            (0..LOOK_AWAY).for_each(|_| sync::spin_loop());
+            (0..self.away).for_each(|_| sync::spin_loop());
             self.refresh_tail()?;
             if self.pos == self.tail {
-                let line = self.view.line(self.pos);
-                for _ in 0..looks {
-                    // R0 Acquire: as in `poll`, which looks again.
-                    if line.load(Acquire) != EMPTY {
-                        break;
-                    }
-                    sync::spin_loop();
-                }
+                self.away = LOOK_AWAY;
+                return self.take_in_band(looks);
             }
+            if self.tail.wrapping_sub(self.pos) < OUT_OF_THE_WAY {
+                self.away = (2 * self.away).min(LOOK_FAR_AWAY);
+            }
+        }
+        self.try_take()
+    }
+
+    /// Polls the line that the next record will change.
+    #[inline]
+    fn take_in_band(&mut self, looks: u32) -> Result<bool, Refused> {
+        for _ in 0..looks {
+            // R0 Acquire: pairs with S3. Nothing of ours is unreleased here, so this line is not one of our own.
+            let word = self.view.line(self.pos).load(Acquire);
+            if word != EMPTY {
+                return match record::Message::parse(word, self.pos, self.ring) {
+                    Some(message) if self.taken == self.pos => {
+                        self.hold(message);
+                        Ok(true)
+                    }
+                    _ => self.try_take(),
+                };
+            }
+            sync::spin_loop();
         }
         self.try_take()
     }
@@ -568,10 +640,8 @@ impl Consumer {
     pub fn has_message(&mut self) -> Result<bool, Refused> {
         if self.at_most_once && self.taken != self.pos && self.attempts == 0 {
             let word = self.poll()?;
-            if let Some(Record::Message { len, payload }) = Record::parse(word, self.pos, self.ring)
-            {
-                self.held.end = self.pos.wrapping_add(Geometry::span(len, payload));
-                self.take_again();
+            if let Some(message) = record::Message::parse(word, self.pos, self.ring) {
+                self.take_again(message);
             }
         }
         Ok(self.poll()? != EMPTY)
@@ -616,14 +686,15 @@ impl Consumer {
     /// The message in hand was handed out before and not released: to a predecessor that died, or given back. Answers
     /// whether it is to be handed out again.
     #[cold]
-    fn take_again(&mut self) -> bool {
-        let end = self.held.end;
+    fn take_again(&mut self, message: record::Message) -> bool {
+        let end = self.pos.wrapping_add(message.span());
         if self.at_most_once && self.attempts == 0 {
             // Counted before it is released: a death in between counts it twice rather than never (C6).
             self.lost = self.lost.wrapping_add(1);
             self.view.count(LOST, self.lost);
             self.taken = end;
             self.freed = true;
+            self.reaches(end);
             self.release_to(end, end);
             return false;
         }
@@ -636,12 +707,10 @@ impl Consumer {
         };
         // T2 Relaxed: as T1.
         self.view.word(ATTEMPTS).store(self.attempts, Relaxed);
-        self.taken = end;
-        // T1 Relaxed: see `try_take`.
-        self.view.word(TAKEN).store(end, Relaxed);
+        self.hold(message);
         self.redelivered = self.redelivered.wrapping_add(1);
         self.view.count(REDELIVERED, self.redelivered);
-        self.held.attempts = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
+        self.again = u32::try_from(before).unwrap_or(u32::MAX);
         true
     }
 
@@ -652,6 +721,7 @@ impl Consumer {
         // A message in hand of a dead predecessor lies behind the pad that it had already released, so `taken` is here.
         self.taken = end;
         self.freed = true;
+        self.reaches(end);
         // Its inner lines were scrubbed before it was committed, so its first line suffices.
         self.release_to(end, self.pos.wrapping_add(LINE));
     }
@@ -659,19 +729,19 @@ impl Consumer {
     /// Bytes of payload of the message in hand.
     #[inline]
     pub fn len(&self) -> usize {
-        self.held.len as usize
+        self.held.len() as usize
     }
 
     /// Where its payload lies.
     #[inline]
     pub fn payload(&self) -> u64 {
-        self.held.payload
+        self.pos.wrapping_add(self.held.payload())
     }
 
     /// How often it has been handed out, this time included.
     #[inline]
     pub fn attempts(&self) -> u32 {
-        self.held.attempts
+        self.again.saturating_add(1)
     }
 
     /// Where the message in hand stands in the stream: the same whenever it is delivered.
@@ -684,40 +754,46 @@ impl Consumer {
     #[inline]
     pub fn read<'a>(&self, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
         let len = to.len().min(self.len());
-        self.view.read(self.held.payload, &mut to[..len])
+        self.view.read(self.payload(), &mut to[..len])
     }
 
     /// Releases the message in hand: it is not delivered again, and its lines may be overwritten.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self) {
-        let Held { len, end, .. } = self.held;
-        if self.attempts != 0 {
-            self.attempts = 0;
-            // Relaxed: as T2. Before R1: a death in between hands the message out once more, marked by `taken`.
-            self.view.word(ATTEMPTS).store(0, Relaxed);
-        }
-        self.received = self.received.wrapping_add(1);
-        self.received_bytes = self.received_bytes.wrapping_add(len);
+        let end = self.pos.wrapping_add(self.span);
         self.release_to(end, end);
-        self.view.count(RECEIVED, self.received);
-        self.view.count(RECEIVED_BYTES, self.received_bytes);
+        self.view.tally(RECEIVED, 1);
+        self.view.tally(RECEIVED_BYTES, self.held.len());
+    }
+
+    /// Whether the message in hand, or its ring, is marked as handed out before: then [`unmark`](Self::unmark) comes before the
+    /// release.
+    #[inline(always)]
+    pub fn is_marked(&self) -> bool {
+        u64::from(self.again) | self.attempts != 0
+    }
+
+    /// Takes the marks off.
+    pub fn unmark(&mut self) {
+        (self.again, self.attempts) = (0, 0);
+        // Relaxed: as T2. Before R1: a death in between hands the message out once more, marked by `taken`.
+        self.view.word(ATTEMPTS).store(0, Relaxed);
     }
 
     /// Acknowledges up to `end`, resets the lines up to `reset`, publishes the space. The order is the crash table's.
-    #[inline]
+    #[inline(always)]
     fn release_to(&mut self, end: u64, reset: u64) {
         // R1 Release: after the reads of the payload; pairs with A5, whose walker sees a reset only behind this. C4 ends.
         self.view.word(ACKED).store(end, Release);
         let lines = reset.wrapping_sub(self.pos);
         let mut line = 0;
-        while line < lines {
+        loop {
             // R2 Release: behind R1, for the walker; also what makes the sender's next store to the line cheap. C5.
             self.view.line(self.pos.wrapping_add(line)).store(EMPTY, Release);
             line += LINE;
-        }
-        if self.tail.wrapping_sub(self.pos) < end.wrapping_sub(self.pos) {
-            // Taken in-band: the index is not known to be this far.
-            self.tail = end;
+            if line >= lines {
+                break;
+            }
         }
         self.pos = end;
         // R4 Release: pairs with S5; the reads and resets come before the sender's next stores to these lines.
@@ -728,7 +804,7 @@ impl Consumer {
     pub fn give_back(&mut self) {
         if self.at_most_once {
             // The owner is alive and says so: this is not a loss. `attempts` marks it.
-            self.attempts = u64::from(self.held.attempts);
+            self.attempts = u64::from(self.attempts());
             // T2 Relaxed: as T1.
             self.view.word(ATTEMPTS).store(self.attempts, Relaxed);
         }
@@ -753,7 +829,8 @@ impl Consumer {
 
     /// Messages and bytes released since the ring was made, as far as the counters tell.
     pub fn received(&self) -> (u64, u64) {
-        (self.received, self.received_bytes)
+        // Relaxed, both: news.
+        (self.view.word(RECEIVED).load(Relaxed), self.view.word(RECEIVED_BYTES).load(Relaxed))
     }
 
     /// Messages counted lost, and messages delivered again.
