@@ -406,7 +406,8 @@ impl Settings {
         if !settings.slots.is_power_of_two() || !(2..=65536).contains(&settings.slots) {
             return Err("--slots wants a power of two, at least 2, at most 65536".into());
         }
-        if settings.sizes.iter().any(|size| !(8..=65536).contains(size) || size % 8 != 0) {
+        if settings.sizes.iter().any(|size| !(8..=65536).contains(size) || !size.is_multiple_of(8))
+        {
             return Err("--sizes wants multiples of 8, at most 65536".into());
         }
         Ok(Some(settings))

@@ -46,7 +46,10 @@ impl Place {
 }
 
 fn words(size: usize) -> usize {
-    assert!(size >= 8 && size % 8 == 0, "a payload is a whole number of words, at least one");
+    assert!(
+        size >= 8 && size.is_multiple_of(8),
+        "a payload is a whole number of words, at least one"
+    );
     size / 8
 }
 

@@ -224,7 +224,7 @@ impl Wire {
     /// The word of the ring at a position, which is a multiple of 8.
     #[inline(always)]
     fn word(&self, position: u64) -> &AtomicU64 {
-        debug_assert!(position % 8 == 0);
+        debug_assert!(position.is_multiple_of(8));
         // SAFETY: aligned, because the base, DATA and the position are; mapped like the index. The
         // protocol lets nobody use the same bytes as anything but words at the same time: payload
         // is stored before the commit and read between the commit and `acked`.

@@ -132,7 +132,7 @@ impl Wire {
     /// The word at an offset, a multiple of 8, into the slot of a position.
     #[inline(always)]
     fn word(&self, position: u64, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset % 8 == 0);
+        debug_assert!(offset.is_multiple_of(8));
         // SAFETY: aligned, because the base, DATA, the stride and the offset are; mapped like the
         // index. Whoever took the position is alone with the payload until the sequence word
         // changes hands, so nobody uses the same bytes as anything but words at the same time.
