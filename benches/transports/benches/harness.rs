@@ -20,11 +20,11 @@ use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use quoit_transports::{Clock, cores};
+
 use support::bare::{Bare, Commit, Design, Drained, Fence, NEVER, Read};
-use support::clock::Clock;
 use support::copy::CopyBy;
 use support::floor::Slots;
-use support::proc;
 use support::quoit::{Adapts, Copies, Manner, Mpmc, Quoit, Spins};
 use support::report::{Key, Results, Sample};
 use support::textbook::{self, Textbook};
@@ -48,7 +48,7 @@ const ROUNDTRIP: &[Workload] = &[Workload::Roundtrip];
 
 type Burst = fn(&Job) -> io::Result<Outcome>;
 
-/// One line of a table: a transport with a name.
+/// One line of a table: a candidate with a name.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     name: &'static str,
@@ -316,7 +316,7 @@ struct Settings {
     floors: Option<(f64, f64)>,
     seed: u64,
     json: Option<String>,
-    /// No `--bench`: the test runner wants to know whether it runs, not how fast.
+    /// `--test`, or no `--bench`: somebody wants to know whether it runs, not how fast.
     smoke: bool,
 }
 
@@ -356,11 +356,12 @@ impl Settings {
             smoke: true,
         };
         let mut args = args;
-        let mut named = false;
+        let (mut named, mut tested) = (false, false);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value\n{HELP}"));
             match arg.as_str() {
                 "--bench" => settings.smoke = false,
+                "--test" => tested = true,
                 "--help" | "-h" => {
                     println!("{HELP}");
                     return Ok(None);
@@ -394,6 +395,7 @@ impl Settings {
         }
         // Run by hand, with something to do, it is no smoke test either.
         settings.smoke &= !named && !settings.quick && settings.reps == 0;
+        settings.smoke |= tested;
         if settings.reps == 0 {
             settings.reps = if settings.quick || settings.smoke { 1 } else { 3 };
         }
@@ -516,7 +518,7 @@ fn run(settings: &Settings) -> Result<(), String> {
         questions.retain(|question| settings.only.iter().any(|name| name == question.name));
     }
 
-    let allowed = proc::cores().map_err(|error| format!("cannot ask for the cores: {error}"))?;
+    let allowed = cores().map_err(|error| format!("cannot ask for the cores: {error}"))?;
     let cores = match (settings.cores, allowed.as_slice()) {
         (Some(cores), _) => cores,
         (None, [a, b, ..]) => (*a, *b),
@@ -548,7 +550,7 @@ fn run(settings: &Settings) -> Result<(), String> {
     let mut order: Vec<(Key, Row)> = tasks.into_iter().collect();
 
     let times = if settings.quick || settings.smoke { Times::QUICK } else { Times::FULL };
-    let clock = Clock::calibrate();
+    let clock = Clock::best();
     let mut dice = Dice(settings.seed);
     let mut results = Results::default();
     println!(

@@ -8,6 +8,7 @@
 
 mod bytes;
 mod clock;
+mod cores;
 mod eventfd;
 mod floor;
 mod hand;
@@ -31,6 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 pub use clock::Clock;
+pub use cores::{cores, pin};
 pub use hand::{receive, send};
 pub use payload::{Check, LEAST, Seen, Source, Wrong};
 pub use shared::Board;

@@ -26,7 +26,7 @@ use std::sync::atomic::{compiler_fence, fence};
 use super::copy::{self, CopyBy};
 use super::proc::Arena;
 use super::work::Job;
-use super::{Rx, Transport, Tx, Way};
+use super::{Candidate, Rx, Tx, Way};
 
 /// How a commit becomes visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub(crate) struct Bare<D> {
     design: PhantomData<D>,
 }
 
-impl<D: Design> Transport for Bare<D> {
+impl<D: Design> Candidate for Bare<D> {
     type Tx = BareTx<D>;
     type Rx = BareRx<D>;
 

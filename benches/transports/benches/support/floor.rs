@@ -2,6 +2,10 @@
 //!
 //! It knows two words on two lines that answer each other, and one slot that is used over and over.
 //! It refuses to know streams: nothing here can have two messages on the way.
+//!
+//! [`quoit_transports::Floor`] is the slot as a safe program has it: it copies out, and gives way when it
+//! waits long. Here a payload is read where it lies, as in the rings that are set against it, and
+//! nobody gives way: both have a core.
 
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -9,11 +13,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
-use super::clock::{Clock, ticks};
+use quoit_transports::{Board, Clock};
+
 use super::copy::{self, CopyBy};
-use super::proc::{Arena, Board};
+use super::proc::Arena;
 use super::work::{Job, Trips};
-use super::{Rx, Transport, Tx, Way};
+use super::{Candidate, Rx, Tx, Way};
 
 const THERE: usize = 0;
 const BACK: usize = 1;
@@ -21,17 +26,17 @@ const BACK: usize = 1;
 const STOP: u64 = 1 << 63;
 
 /// The client's side of a ping-pong of bare flags: nanoseconds of a typical round trip.
-pub(crate) fn ping(board: Board<'_>, clock: Clock, run: Duration) -> f64 {
+pub(crate) fn ping(board: &Board, clock: Clock, run: Duration) -> f64 {
     let (there, back) = (board.word(THERE), board.word(BACK));
     let mut flag = there.load(Acquire) & !STOP;
     let mut trips = Trips::new(clock);
-    let end = ticks() + clock.ticks(run);
+    let end = clock.now() + clock.ticks(run);
     loop {
-        let start = ticks();
+        let start = clock.now();
         flag += 1;
         there.store(flag, Release);
         while back.load(Acquire) != flag {}
-        let now = ticks();
+        let now = clock.now();
         trips.add(now.saturating_sub(start));
         if now >= end {
             break;
@@ -43,7 +48,7 @@ pub(crate) fn ping(board: Board<'_>, clock: Clock, run: Duration) -> f64 {
 }
 
 /// The server's side of [`ping`].
-pub(crate) fn pong(board: Board<'_>) {
+pub(crate) fn pong(board: &Board) {
     let (there, back) = (board.word(THERE), board.word(BACK));
     let mut last = back.load(Acquire);
     loop {
@@ -71,7 +76,7 @@ pub(crate) struct Slots {
     back: NonNull<u8>,
 }
 
-impl Transport for Slots {
+impl Candidate for Slots {
     type Tx = Slot;
     type Rx = Slot;
 

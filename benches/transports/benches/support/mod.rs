@@ -1,16 +1,19 @@
-//! The parts of the measuring harness, and the face that a transport shows to it.
+//! The parts of the measuring harness, and the face that a candidate shows to it.
 //!
-//! It knows that a transport has two ways, that a message is bytes, and that each end is made after
+//! It knows that a candidate has two ways, that a message is bytes, and that each end is made after
 //! the fork in the process that uses it. It refuses to know how bytes travel, how time is taken and
 //! what a figure means.
+//!
+//! The face is not [`quoit_transports::Transport`], on purpose. That one shows what a safe program
+//! sees of something finished: messages copied out, errors, ends that another program can take. The
+//! questions of the harness are about what lies below: a message is read where it lies, and may be
+//! answered before it is released; a candidate cannot fail, and gets bare memory before a fork.
 
 use std::rc::Rc;
 
 pub(crate) mod bare;
-pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod floor;
-pub(crate) mod payload;
 pub(crate) mod proc;
 pub(crate) mod quoit;
 pub(crate) mod report;
@@ -29,13 +32,13 @@ pub(crate) enum Way {
     Back,
 }
 
-/// Something that carries messages between the two processes.
+/// A design that carries messages between the two processes.
 ///
 /// To measure one more: implement the three traits in a file of its own and add a row to
-/// `questions` in `harness.rs`. A transport that finds its memory by name draws the name in
-/// [`Transport::lay`], ignores the arena and opens its ends in [`Transport::tx`] and
-/// [`Transport::rx`], which run at the same time in the two processes: whoever comes first creates.
-pub(crate) trait Transport: Sized + 'static {
+/// `questions` in `harness.rs`. A candidate that finds its memory by name draws the name in
+/// [`Candidate::lay`], ignores the arena and opens its ends in [`Candidate::tx`] and
+/// [`Candidate::rx`], which run at the same time in the two processes: whoever comes first creates.
+pub(crate) trait Candidate: Sized + 'static {
     /// The sending end.
     type Tx: Tx;
     /// The receiving end.

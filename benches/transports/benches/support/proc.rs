@@ -1,13 +1,11 @@
-//! Two processes, one shared mapping, a core for each, and a watchdog.
+//! Two processes, one shared mapping, and a watchdog.
 //!
 //! It knows the kernel's calls for that. It refuses to know what the processes say to each other.
 
 use std::cell::Cell;
 use std::io;
-use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
 
 /// Pieces of an arena begin on a page.
 const PAGE: usize = 4096;
@@ -52,7 +50,7 @@ impl Arena {
     pub(crate) fn take(&self, len: usize) -> NonNull<u8> {
         let start = self.used.get();
         let end = start + len.next_multiple_of(PAGE);
-        assert!(end <= self.len, "the arena is too small for this transport");
+        assert!(end <= self.len, "the arena is too small for this candidate");
         self.used.set(end);
         // SAFETY: `start < end <= len`, inside the mapping.
         unsafe { self.base.add(start) }
@@ -64,62 +62,6 @@ impl Drop for Arena {
         // SAFETY: the mapping is ours, and everybody who holds a piece of it holds the arena.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
-}
-
-/// A page of words, each on two lines of its own, for what the harness itself has to say.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Board<'a> {
-    base: NonNull<u8>,
-    _arena: &'a Arena,
-}
-
-impl<'a> Board<'a> {
-    const APART: usize = 128;
-
-    /// Takes the page.
-    pub(crate) fn new(arena: &'a Arena) -> Board<'a> {
-        Board { base: arena.take(PAGE), _arena: arena }
-    }
-
-    /// Word number `n`.
-    #[inline(always)]
-    pub(crate) fn word(&self, n: usize) -> &'a AtomicU64 {
-        assert!(n < PAGE / Self::APART, "the board has no such word");
-        // SAFETY: `n * APART` is inside the page that was taken for the board.
-        let word = unsafe { self.base.add(n * Self::APART) };
-        // SAFETY: aligned to a line, mapped as long as the arena lives (`'a`), and the board's
-        // words are only ever used through this function, as atomics.
-        unsafe { AtomicU64::from_ptr(word.cast().as_ptr()) }
-    }
-}
-
-/// The cores that this process may use.
-pub(crate) fn cores() -> io::Result<Vec<usize>> {
-    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: the kernel fills at most the size we name.
-    let result =
-        unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: all zero bits are a valid, empty set, and the kernel has filled it since.
-    let set = unsafe { set.assume_init() };
-    // SAFETY: only reads the set, and `core` is below its size.
-    Ok((0..libc::CPU_SETSIZE as usize)
-        .filter(|&core| unsafe { libc::CPU_ISSET(core, &set) })
-        .collect())
-}
-
-/// Nails the calling thread to a core.
-pub(crate) fn pin(core: usize) -> io::Result<()> {
-    // SAFETY: all zero bits are a valid, empty set.
-    let mut set = unsafe { MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init() };
-    assert!(core < libc::CPU_SETSIZE as usize, "no core has such a number");
-    // SAFETY: `core` is below the set's size.
-    unsafe { libc::CPU_SET(core, &mut set) };
-    // SAFETY: the set is a live local of the size we name.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A child process that is waited for.

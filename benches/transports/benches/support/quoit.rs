@@ -13,7 +13,7 @@ use quoit::{Options, Wait, mpmc, spsc};
 
 use super::proc::Arena;
 use super::work::Job;
-use super::{Rx, Transport, Tx, Way};
+use super::{Candidate, Rx, Tx, Way};
 
 /// How the ends of a burst behave.
 pub(crate) trait Manner: 'static {
@@ -84,7 +84,7 @@ pub(crate) struct Quoit<M> {
     manner: PhantomData<M>,
 }
 
-impl<M: Manner> Transport for Quoit<M> {
+impl<M: Manner> Candidate for Quoit<M> {
     type Tx = QuoitTx<M>;
     type Rx = QuoitRx<M>;
 
@@ -152,7 +152,7 @@ pub(crate) struct Mpmc<M> {
     manner: PhantomData<M>,
 }
 
-impl<M: Manner> Transport for Mpmc<M> {
+impl<M: Manner> Candidate for Mpmc<M> {
     type Tx = MpmcTx<M>;
     type Rx = MpmcRx<M>;
 

@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::copy::{self, CopyBy};
 use super::proc::Arena;
 use super::work::Job;
-use super::{Rx, Transport, Tx, Way};
+use super::{Candidate, Rx, Tx, Way};
 
 /// One choice for each question.
 pub(crate) trait Design: 'static {
@@ -57,7 +57,7 @@ pub(crate) struct Textbook<D> {
     design: PhantomData<D>,
 }
 
-impl<D: Design> Transport for Textbook<D> {
+impl<D: Design> Candidate for Textbook<D> {
     type Tx = TextbookEnd<D>;
     type Rx = TextbookEnd<D>;
 

@@ -1,6 +1,6 @@
 //! The two workloads and a burst: both floors with a run between them, in one pair of processes.
 //!
-//! It knows messages, windows and the end of a run. It refuses to know the transport that it is
+//! It knows messages, windows and the end of a run. It refuses to know the candidate that it is
 //! generic over, and it judges nothing: a burst is an [`Outcome`], good or bad.
 
 use std::io;
@@ -9,13 +9,12 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use quoit_transports::{Board, Check, Clock, Seen, Source, pin};
 
-use super::clock::{Clock, ticks};
-use super::payload::{Check, Source};
-use super::proc::{Arena, Board, Child, Watchdog, pin};
-use super::{Rx, Transport, Tx, Way, floor};
+use super::proc::{Arena, Child, Watchdog};
+use super::{Candidate, Rx, Tx, Way, floor};
 
-/// What is asked of a transport.
+/// What is asked of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Workload {
     /// The client sends, the server answers with a message of the same size.
@@ -138,7 +137,7 @@ impl Windows {
     fn new(clock: Clock) -> Windows {
         let means = Vec::with_capacity(4096);
         let window = clock.ticks(WINDOW);
-        Windows { clock, window, begun: ticks(), count: 0, means, ticks: 0, messages: 0 }
+        Windows { clock, window, begun: clock.now(), count: 0, means, ticks: 0, messages: 0 }
     }
 
     #[inline(always)]
@@ -174,20 +173,20 @@ const MEAN: usize = 6;
 ///
 /// `REPLY_FIRST` makes the server answer while it still holds the request, instead of releasing
 /// the request first.
-pub(crate) fn burst<T: Transport, const REPLY_FIRST: bool>(job: &Job) -> io::Result<Outcome> {
+pub(crate) fn burst<T: Candidate, const REPLY_FIRST: bool>(job: &Job) -> io::Result<Outcome> {
     let _watchdog = Watchdog::start(PATIENCE);
-    // A page for the board, and for each way what it takes, from a page on.
-    let arena = Rc::new(Arena::new(4096 + 2 * T::room(job).next_multiple_of(4096))?);
-    let board = Board::new(&arena);
-    let transport = T::lay(&arena, job);
+    // For each way what it takes, from a page on.
+    let arena = Rc::new(Arena::new(2 * T::room(job).next_multiple_of(4096))?);
+    let board = &Board::open(Board::create()?)?;
+    let candidate = T::lay(&arena, job);
     pin(job.cores.0)?;
     let child = Child::fork(|| {
         pin(job.cores.1)?;
         arena.populate();
-        serve::<T, REPLY_FIRST>(board, &transport, job);
+        serve::<T, REPLY_FIRST>(board, &candidate, job);
         Ok(())
     })?;
-    let mut outcome = drive(board, &transport, job);
+    let mut outcome = drive(board, &candidate, job);
     child.join()?;
     outcome.errors += board.word(ERRORS).load(Acquire);
     if job.workload == Workload::Stream {
@@ -198,9 +197,34 @@ pub(crate) fn burst<T: Transport, const REPLY_FIRST: bool>(job: &Job) -> io::Res
     Ok(outcome)
 }
 
+/// Checks messages, and goes on when one is wrong: the harness counts them, and fails at the end.
+struct Checked {
+    check: Check,
+    errors: u64,
+}
+
+impl Checked {
+    fn new(size: usize) -> Checked {
+        Checked { check: Check::new(size), errors: 0 }
+    }
+
+    /// Reads every byte of a message; false if it was the last.
+    #[inline(always)]
+    fn look(&mut self, message: &[u8]) -> bool {
+        match self.check.look(message) {
+            Ok(Seen::Next(_)) => true,
+            Ok(Seen::End) => false,
+            Err(_) => {
+                self.errors += 1;
+                true
+            }
+        }
+    }
+}
+
 /// The client.
-fn drive<T: Transport>(board: Board<'_>, transport: &T, job: &Job) -> Outcome {
-    let (mut tx, mut rx) = (transport.tx(Way::There), transport.rx(Way::Back));
+fn drive<T: Candidate>(board: &Board, candidate: &T, job: &Job) -> Outcome {
+    let (mut tx, mut rx) = (candidate.tx(Way::There), candidate.rx(Way::Back));
     while board.word(READY).load(Acquire) == 0 {
         std::thread::yield_now();
     }
@@ -218,8 +242,8 @@ fn drive<T: Transport>(board: Board<'_>, transport: &T, job: &Job) -> Outcome {
 }
 
 /// The server.
-fn serve<T: Transport, const REPLY_FIRST: bool>(board: Board<'_>, transport: &T, job: &Job) {
-    let (mut tx, mut rx) = (transport.tx(Way::Back), transport.rx(Way::There));
+fn serve<T: Candidate, const REPLY_FIRST: bool>(board: &Board, candidate: &T, job: &Job) {
+    let (mut tx, mut rx) = (candidate.tx(Way::Back), candidate.rx(Way::There));
     board.word(READY).store(1, Release);
     floor::pong(board);
     let errors = match job.workload {
@@ -234,16 +258,16 @@ fn serve<T: Transport, const REPLY_FIRST: bool>(board: Board<'_>, transport: &T,
 /// Round trips, each timed; the reply is checked like the request.
 #[inline(never)]
 fn ask(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
-    let (mut source, mut check) = (Source::new(job.size), Check::new(job.size));
+    let (mut source, mut check) = (Source::new(job.size), Checked::new(job.size));
     let mut trips = Trips::new(job.clock);
-    let first = ticks();
+    let first = job.clock.now();
     let (warm, end) =
         (first + job.clock.ticks(job.run / WARM_UP), first + job.clock.ticks(job.run));
     loop {
-        let start = ticks();
+        let start = job.clock.now();
         source.emit(|message| tx.send(message));
         rx.recv(|message| check.look(message));
-        let now = ticks();
+        let now = job.clock.now();
         if start >= warm {
             trips.add(now.saturating_sub(start));
         }
@@ -266,7 +290,7 @@ fn ask(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
 /// Checks and releases each request, then answers it.
 #[inline(never)]
 fn answer(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
-    let (mut source, mut check) = (Source::new(size), Check::new(size));
+    let (mut source, mut check) = (Source::new(size), Checked::new(size));
     while rx.recv(|message| check.look(message)) {
         source.emit(|message| tx.send(message));
     }
@@ -276,7 +300,7 @@ fn answer(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
 /// Checks and answers each request, then releases it.
 #[inline(never)]
 fn answer_holding(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
-    let (mut source, mut check) = (Source::new(size), Check::new(size));
+    let (mut source, mut check) = (Source::new(size), Checked::new(size));
     while rx.recv(|message| {
         let goes_on = check.look(message);
         if goes_on {
@@ -297,8 +321,8 @@ fn stride(size: usize) -> u64 {
 #[inline(never)]
 fn pour(tx: &mut impl Tx, job: &Job) {
     let mut source = Source::new(job.size);
-    let end = ticks() + job.clock.ticks(job.run);
-    while ticks() < end {
+    let end = job.clock.now() + job.clock.ticks(job.run);
+    while job.clock.now() < end {
         for _ in 0..stride(job.size) {
             source.emit(|message| tx.send(message));
         }
@@ -308,10 +332,10 @@ fn pour(tx: &mut impl Tx, job: &Job) {
 
 /// Receives and checks until the end, by windows.
 #[inline(never)]
-fn drain(board: Board<'_>, rx: &mut impl Rx, job: &Job) -> u64 {
-    let mut check = Check::new(job.size);
+fn drain(board: &Board, rx: &mut impl Rx, job: &Job) -> u64 {
+    let mut check = Checked::new(job.size);
     let mut windows = Windows::new(job.clock);
-    let warm = ticks() + job.clock.ticks(job.run / WARM_UP);
+    let warm = job.clock.now() + job.clock.ticks(job.run / WARM_UP);
     let (stride, mut warming) = (stride(job.size), true);
     'run: loop {
         for _ in 0..stride {
@@ -319,7 +343,7 @@ fn drain(board: Board<'_>, rx: &mut impl Rx, job: &Job) -> u64 {
                 break 'run;
             }
         }
-        let now = ticks();
+        let now = job.clock.now();
         if !warming {
             windows.add(stride, now);
         } else if now >= warm {
