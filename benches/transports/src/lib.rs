@@ -5,12 +5,14 @@
 //! do, and how each waits. It refuses to know what is asked of a transport, how time is taken and what a figure means.
 //!
 //! To measure one more: implement [`Transport`] in a file of its own, and give it a [`Name`] and a line in [`with!`].
+//! [`Futex`] alone has none: it is between threads.
 
 mod bytes;
 mod clock;
 mod cores;
 mod eventfd;
 mod floor;
+mod futex;
 mod hand;
 mod mpmc;
 mod mqueue;
@@ -39,6 +41,7 @@ pub use shared::Board;
 
 pub use eventfd::EventFd;
 pub use floor::Floor;
+pub use futex::Futex;
 pub use mpmc::Mpmc;
 pub use mqueue::Mqueue;
 pub use pipe::Pipe;
@@ -216,12 +219,14 @@ pub enum Named {
     Ring(String),
     /// A message queue of the kernel.
     Queue(String),
+    /// A slot of this process.
+    Slot(String),
 }
 
 impl Named {
     fn text(&self) -> &str {
         match self {
-            Named::Ring(name) | Named::Queue(name) => name,
+            Named::Ring(name) | Named::Queue(name) | Named::Slot(name) => name,
         }
     }
 }
@@ -232,6 +237,7 @@ impl Drop for Named {
         match self {
             Named::Ring(name) => drop(quoit::unlink(name.as_str())),
             Named::Queue(name) => drop(nix::mqueue::mq_unlink(name.as_str())),
+            Named::Slot(name) => futex::forget(name),
         }
     }
 }

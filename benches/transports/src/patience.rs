@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::Wait;
 
 /// So long an adaptive end asks before it sleeps: about as long as a ring's.
-const SPINS: Duration = Duration::from_micros(50);
+pub(crate) const SPINS: Duration = Duration::from_micros(50);
 
 /// After so many attempts in vain an end that spins gives way once: it may share its core with the other.
 const IN_VAIN: u32 = 64;

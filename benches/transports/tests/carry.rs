@@ -4,7 +4,7 @@
 use std::thread;
 
 use quoit_transports::{
-    Check, Name, Refusal, Rx, Seen, Shape, Side, Source, Transport, Tx, Wait, with,
+    Check, Futex, Name, Refusal, Rx, Seen, Shape, Side, Source, Transport, Tx, Wait, with,
 };
 
 fn carry<T: Transport>(shape: Shape, trips: u64) -> Result<(), String> {
@@ -45,6 +45,46 @@ fn every_transport_carries_messages_of_every_size_in_every_manner() {
             }
         }
     }
+}
+
+#[test]
+fn a_slot_between_threads_carries_messages_of_every_size_in_every_manner() {
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+        for size in [8, 13, 57, 64, 4096] {
+            assert_eq!(carry::<Futex>(Shape { size, wait }, 2000), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_at_a_slot_between_threads_learns_that_the_other_is_gone() {
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+        let shape = Shape { size: 8, wait };
+        let laid = Futex::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        let (client, server, names) = (laid.client, laid.server, laid.names);
+        let (mut tx, mut rx) = Futex::ends(client, Side::Client, &shape).unwrap();
+        thread::scope(|scope| {
+            let other = scope.spawn(move || {
+                let (_tx, mut rx) = Futex::ends(server, Side::Server, &shape).unwrap();
+                rx.recv().unwrap().to_vec()
+            });
+            tx.send(b"the last").unwrap();
+            // What was sent before is there all the same, and then nothing more is taken or given.
+            assert!(rx.recv().is_err());
+            assert_eq!(other.join().unwrap(), b"the last");
+        });
+        assert!(tx.send(b"too late").is_ok() && tx.send(b"too late").is_err());
+        drop(names);
+    }
+}
+
+#[test]
+fn a_slot_between_threads_is_not_to_be_had_without_its_name() {
+    let shape = Shape { size: 8, wait: Wait::Block };
+    let laid = Futex::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    drop(laid.names);
+    let error = Futex::ends(laid.client, Side::Client, &shape).unwrap_err();
+    assert!(error.to_string().contains("this process"), "{error}");
 }
 
 #[test]
