@@ -25,6 +25,12 @@ use quoit::{Options, Wait, mpmc};
 const DEATHS: usize = 200;
 const WAKES: usize = 2000;
 
+/// So many trials; a few where somebody only wants to know whether it runs: `--test`, or no `--bench`.
+fn trials(all: usize) -> usize {
+    let said = |word| std::env::args().any(|arg| arg == word);
+    if said("--bench") && !said("--test") { all } else { 2 }
+}
+
 /// The kill comes at any moment of a slice.
 const SLICE: Duration = Duration::from_millis(100);
 
@@ -155,7 +161,7 @@ fn asleep(process: u32, thread: i32) {
 fn deaths(victim: &str, wait: Wait) -> Histogram<u64> {
     let mut spans = histogram();
     let mut random = Random(0x51ce);
-    for _ in 0..DEATHS {
+    for _ in 0..trials(DEATHS) {
         let place = Place::new();
         let options = Options::new().capacity(4096);
         quoit::spsc::create(&place.path, &options).unwrap();
@@ -196,7 +202,7 @@ fn claims(wait: Wait) -> Histogram<u64> {
     let place = Place::new();
     mpmc::create(&place.path, &Options::new().capacity(16).keep_open(true)).unwrap();
     let tx = mpmc::Sender::open(&place.path).unwrap();
-    for _ in 0..DEATHS {
+    for _ in 0..trials(DEATHS) {
         let other = Other::start("claim", &place);
         tx.send(b"behind").unwrap();
         let (tell, told) = mpsc::channel();
@@ -228,7 +234,7 @@ fn wakes(wait: Wait) -> Histogram<u64> {
     let mut other = Other::start(&format!("{wait:?}"), &place);
     let process = other.child.id();
     let mut line = String::new();
-    for _ in 0..WAKES {
+    for _ in 0..trials(WAKES) {
         asleep(process, process as i32);
         tx.send(&now().to_le_bytes()).unwrap();
         line.clear();
