@@ -96,6 +96,10 @@ latency:
 bench *ARGS:
     cargo run --release -q -p quoit-cli -- bench {{ARGS}}
 
+# Round trips, streams and single calls, held against the run before.
+groups *ARGS:
+    cargo bench --bench groups -- {{ARGS}}
+
 # Round trips between two processes: percentiles.
 demo:
     cargo run --release -q -p quoit-cli -- demo
