@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use clock::Clock;
 pub use cores::{cores, pin};
 pub use hand::{receive, send};
-pub use payload::{Check, LEAST, Seen, Source, Wrong};
+pub use payload::{Check, LEAST, Mixed, Seen, Source, Wrong};
 pub use shared::Board;
 
 pub use eventfd::EventFd;

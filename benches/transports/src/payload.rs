@@ -75,6 +75,15 @@ impl Place {
         Place { at: usize::from(words > 1), words }
     }
 
+    /// Of the message that comes after so many others of its source.
+    #[inline(always)]
+    fn of(size: usize, before: u32) -> usize {
+        match (size / 8) as u32 {
+            0 | 1 => 0,
+            words => (1 + before % (words - 1)) as usize,
+        }
+    }
+
     #[inline(always)]
     fn step(&mut self) -> usize {
         let at = self.at;
@@ -98,6 +107,8 @@ pub struct Source {
     stamped: Vec<usize>,
     turn: usize,
     next: u32,
+    /// From one number to the next: how many sources share the numbers.
+    step: u32,
     place: Place,
     /// The sum of a message without a stamp.
     plain: u64,
@@ -108,6 +119,11 @@ pub struct Source {
 impl Source {
     /// A source of messages of `size` bytes.
     pub fn new(size: usize) -> Source {
+        Source::among(size, 0, 1)
+    }
+
+    /// One of so many sources that share the numbers: it has every so manieth, from its own on.
+    pub fn among(size: usize, first: u32, sources: u32) -> Source {
         assert!(size >= LEAST, "a message has its number and its sum");
         let buffers = (ROTATE / size).clamp(1, ROTATE_MOST);
         let stride = size.next_multiple_of(64);
@@ -127,7 +143,8 @@ impl Source {
             stride,
             stamped,
             turn: 0,
-            next: 0,
+            next: first,
+            step: sources,
             place,
             plain,
             spoilt: None,
@@ -163,8 +180,8 @@ impl Source {
     #[inline(always)]
     fn prepare(&mut self, buffer: usize) {
         let number = self.next;
-        assert!(number != END, "so many messages are not numbered in one run");
-        self.next += 1;
+        assert!(number < END - self.step, "so many messages are not numbered in one run");
+        self.next += self.step;
         let place = self.place.step();
         let mut words = self.plain;
         if place != 0 {
@@ -201,7 +218,8 @@ impl Source {
     /// Whether the message that goes out now is the one.
     #[cold]
     fn spoils(&self) -> bool {
-        self.spoilt == Some(u64::from(self.next) - self.stamped.len() as u64)
+        let ahead = self.stamped.len() as u64 * u64::from(self.step);
+        self.spoilt == Some(u64::from(self.next) - ahead)
     }
 
     #[cold]
@@ -243,6 +261,20 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
+/// The number of a message that is whole.
+#[inline(always)]
+fn opened(message: &[u8], size: usize) -> Result<u32, &'static str> {
+    let head = word(message, 0);
+    let (found, sealed) = (head as u32, (head >> 32) as u32);
+    if message.len() != size {
+        return Err("its length is another");
+    }
+    if sealed != seal(found, size, sum(message)) {
+        return Err("its checksum is another");
+    }
+    Ok(found)
+}
+
 /// Checks messages.
 #[derive(Debug)]
 pub struct Check {
@@ -264,14 +296,7 @@ impl Check {
         let (number, place) = (self.next, self.place.step());
         // One more than there are numbers would be noticed by the source.
         self.next = number.wrapping_add(1);
-        let head = word(message, 0);
-        let (found, sealed) = (head as u32, (head >> 32) as u32);
-        if message.len() != self.size {
-            return Err(Wrong { number, what: "its length is another" });
-        }
-        if sealed != seal(found, self.size, sum(message)) {
-            return Err(Wrong { number, what: "its checksum is another" });
-        }
+        let found = opened(message, self.size).map_err(|what| Wrong { number, what })?;
         if found == END {
             return Ok(Seen::End);
         }
@@ -282,6 +307,43 @@ impl Check {
             return Err(Wrong { number, what: "a part of it is another's" });
         }
         Ok(Seen::Next(u64::from(number)))
+    }
+}
+
+/// Checks the messages that one of several receivers gets of several sources: each is whole, and those of one source come
+/// in its order. That none is missing is for all receivers together to say.
+#[derive(Debug)]
+pub struct Mixed {
+    size: usize,
+    /// The least that each source may send next.
+    next: Vec<u32>,
+}
+
+impl Mixed {
+    /// A check for what so many sources of this size make, each [among](Source::among) them.
+    pub fn new(size: usize, sources: u32) -> Mixed {
+        Mixed { size, next: (0..sources).collect() }
+    }
+
+    /// Reads every byte of a message.
+    #[inline(always)]
+    pub fn look(&mut self, message: &[u8]) -> Result<Seen, Wrong> {
+        let sources = self.next.len() as u32;
+        let found = opened(message, self.size)
+            .map_err(|what| Wrong { number: word(message, 0) as u32, what })?;
+        if found == END {
+            return Ok(Seen::End);
+        }
+        let next = &mut self.next[(found % sources) as usize];
+        if found < *next {
+            return Err(Wrong { number: *next, what: "one before it came after it" });
+        }
+        *next = found + sources;
+        let place = Place::of(self.size, found / sources);
+        if place != 0 && word(message, place) != stamp(found) {
+            return Err(Wrong { number: found, what: "a part of it is another's" });
+        }
+        Ok(Seen::Next(u64::from(found)))
     }
 }
 
@@ -304,6 +366,30 @@ mod tests {
                 assert_eq!(source.emit(|m| check.look(m)), Ok(Seen::Next(number)), "size {size}");
             }
             assert_eq!(source.end(|m| check.look(m)), Ok(Seen::End), "size {size}");
+        }
+    }
+
+    #[test]
+    fn of_several_sources_each_keeps_its_order_and_any_may_have_gaps() {
+        for size in SIZES {
+            let all = |first| -> Vec<Vec<u8>> {
+                let mut source = Source::among(size, first, 2);
+                (0..300).map(|_| source.emit(<[u8]>::to_vec)).collect()
+            };
+            let [even, odd] = [all(0), all(1)];
+            let mut check = Mixed::new(size, 2);
+            for number in (0..300).step_by(7) {
+                assert_eq!(check.look(&odd[number]), Ok(Seen::Next(number as u64 * 2 + 1)));
+            }
+            assert_eq!(check.look(&even[0]), Ok(Seen::Next(0)), "size {size}");
+            assert!(check.look(&even[0]).is_err(), "repeated, size {size}");
+            assert_eq!(check.look(&even[5]), Ok(Seen::Next(10)), "size {size}");
+            assert!(check.look(&even[4]).is_err(), "out of order, size {size}");
+            let mut spoilt = even[6].clone();
+            spoilt[size - 1] ^= 0x10;
+            assert!(check.look(&spoilt).is_err(), "spoilt, size {size}");
+            let end = Source::among(size, 1, 2).end(<[u8]>::to_vec);
+            assert_eq!(check.look(&end), Ok(Seen::End), "size {size}");
         }
     }
 
