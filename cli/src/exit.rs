@@ -7,6 +7,8 @@ use std::{fmt, io};
 
 use quoit::{Fault, OpenError, RecvTimeoutError, SendError, SendTimeoutError, TrySendError};
 
+pub(crate) use quoit_measure::plain;
+
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const NO_RING: u8 = 3;
@@ -77,20 +79,6 @@ fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// The text on one line and without control characters: names come from
-/// strangers, and the terminal obeys escapes.
-pub(crate) fn plain(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -105,6 +93,9 @@ fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(Failure { code, .. }) = cause.downcast_ref() {
         return Some(*code);
+    }
+    if cause.is::<quoit_measure::Died>() {
+        return Some(PEER_DIED);
     }
     if let Some(error) = cause.downcast_ref::<OpenError>() {
         return Some(of_open(error));

@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 
 use bytesize::ByteSize;
-use comfy_table::{Table, presets};
 use quoit::{Delivery, Info, Kind, OpenError, Presence, SeatInfo, Seated};
 use serde::Serialize;
 
@@ -229,21 +228,6 @@ pub(crate) fn mode(mode: u32) -> String {
 
 pub(crate) fn created(info: &Info) -> String {
     humantime::format_rfc3339_seconds(info.created).to_string()
-}
-
-/// A table without lines, for eyes and for `awk`.
-pub(crate) fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table
-}
-
-/// The table's lines, from the left edge on.
-pub(crate) fn text(table: &Table) -> String {
-    table.lines().fold(String::new(), |text, line| {
-        let line = line.strip_prefix(' ').unwrap_or(&line).trim_end();
-        text + line + "\n"
-    })
 }
 
 /// One value, pretty, on standard output.

@@ -1,41 +1,22 @@
 //! `quoit bench`: rings, pipes, sockets and the floor under them, between two processes of this program.
 //!
-//! The parent lays a transport out, starts itself twice more, and sleeps while the two measure; so it disturbs nothing,
-//! sees every death, and can end both. What the two do is in `work`, what they say in `end`, and what it comes to in
-//! `results`.
+//! It knows what may be said on the command line, and which transports there are. How they are measured is in
+//! `quoit-measure`.
 
-mod calls;
-mod end;
-mod hgrm;
-mod machine;
-mod pair;
-mod results;
-mod svg;
-mod table;
-mod work;
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
-use quoit_transports::{
-    Board, Clock, LEAST, LONGEST, Laid, Name, Refusal, Shape, Side, Transport, Wait, with,
-};
+use quoit_measure::{Entrant, Kind, Work};
+use quoit_transports::{LEAST, LONGEST, Name, Wait, with};
 
 use crate::exit::{self, End};
 use crate::signals::Signals;
 use crate::{args, picture};
 
-pub(crate) use end::{EndArgs, end};
-
-use end::{Job, Outcome};
-use machine::{Disturbance, Disturbed, Machine};
-use pair::Pair;
-use results::{Case, Results, Sample, Skipped};
-use work::{Limits, Work};
+/// The other process of `quoit bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EndArgs {}
 
 /// Measure rings beside pipes, sockets and the floor of the machine
 ///
@@ -60,7 +41,7 @@ use work::{Limits, Work};
 /// or if there were fewer than 5 runs.
 ///
 /// With --json, an object: `environment`; `floor` (`flag_ns`, `spread_ns`, `samples`, `slots`); `results`, with
-/// `transport`, `wait`, `work`, `size`, `p50_ns`, `p90_ns`, `p99_ns`, `p999_ns`, `max_ns`, `samples`, `messages`,
+/// `transport`, `place`, `wait`, `work`, `size`, `p50_ns`, `p90_ns`, `p99_ns`, `p999_ns`, `max_ns`, `samples`, `messages`,
 /// `msgs_per_s`, `bytes_per_s`, `floor_ns`, `to_floor`, `to_slot`, `runs`, `spread`, `per_million` and `each` (the runs);
 /// `skipped`, each with its `reason`; `system_calls` (why they were not counted, or null); `verdict` (`conclusive`,
 /// `reasons`).
@@ -120,27 +101,31 @@ pub(crate) struct Args {
     spoil: Option<u64>,
 }
 
-/// What was said, understood. One line says what was not: a list of words is too long for clap's way of saying it.
-#[derive(Debug)]
-struct Plan {
-    work: Vec<Work>,
-    transport: Vec<Name>,
-    wait: Vec<Wait>,
-    size: Vec<usize>,
-    duration: Duration,
-    pin: Option<Pin>,
+/// All of them, in the order of the tables.
+fn field() -> Vec<Entrant> {
+    quoit_measure::field(Name::ALL.map(|name| (name.word(), with!(name, T => Kind::apart::<T>()))))
 }
 
 impl Args {
-    fn plan(&self) -> anyhow::Result<Plan> {
-        Ok(Plan {
+    /// What was said, understood. One line says what was not: a list of words is too long for clap's way of saying it.
+    fn plan(&self) -> anyhow::Result<quoit_measure::Plan> {
+        let field = field();
+        let transport = |word: &str| one_of(word, &field, |one| one.word());
+        let plan = quoit_measure::Plan {
             work: understood("work", &self.work, work)?,
-            transport: understood("transport", &self.transport, transport)?,
+            entrants: understood("transport", &self.transport, transport)?,
             wait: understood("wait", &self.wait, wait)?,
             size: understood("size", &self.size, size)?,
             duration: understood("duration", [&self.duration], duration)?[0],
-            pin: understood("pin", &self.pin, pin)?.first().copied(),
-        })
+            runs: self.runs,
+            rate: self.rate,
+            cores: None,
+            calls: true,
+            bases: Vec::new(),
+            spoil: self.spoil,
+        };
+        let pin = understood("pin", &self.pin, pin)?.first().copied();
+        Ok(quoit_measure::Plan { cores: cores(pin)?, ..plan })
     }
 }
 
@@ -171,10 +156,6 @@ fn one_of<T: Copy>(text: &str, all: &[T], word: impl Fn(T) -> &'static str) -> R
 
 fn work(text: &str) -> Result<Work, String> {
     one_of(text, &Work::ALL, Work::word)
-}
-
-fn transport(text: &str) -> Result<Name, String> {
-    one_of(text, &Name::ALL, Name::word)
 }
 
 fn wait(text: &str) -> Result<Wait, String> {
@@ -211,10 +192,11 @@ fn pin(text: &str) -> Result<Pin, String> {
 }
 
 /// Where the two go: as asked, or two that fit, if there are two.
-fn cores(pin: Option<Pin>, allowed: &[usize]) -> anyhow::Result<Option<[usize; 2]>> {
+fn cores(pin: Option<Pin>) -> anyhow::Result<Option<[usize; 2]>> {
+    let allowed = quoit_measure::allowed()?;
     match pin {
         Some(Pin::Nowhere) => Ok(None),
-        None => Ok(machine::choose(allowed)),
+        None => Ok(quoit_measure::choose(&allowed)),
         Some(Pin::To(cores)) => match cores.iter().find(|core| !allowed.contains(core)) {
             Some(core) => Err(exit::failure(
                 exit::USAGE,
@@ -227,272 +209,33 @@ fn cores(pin: Option<Pin>, allowed: &[usize]) -> anyhow::Result<Option<[usize; 2
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
     let plan = args.plan()?;
-    let allowed = machine::allowed()?;
-    let cores = cores(plan.pin, &allowed)?;
     let signals = Signals::listen().context("listening for signals")?;
     for dir in [&args.hgrm, &args.svg].into_iter().flatten() {
         // Before all the work, not after it.
         std::fs::create_dir_all(dir)
             .with_context(|| format!("making the folder {}", dir.display()))?;
     }
-    let clock = Clock::best();
-    let machine = Machine::look(cores, allowed.len(), clock);
-    let mut bench =
-        Bench { args, plan, cores, clock, signals, skipped: Vec::new(), no_calls: None };
-    match bench.measure() {
-        _ if bench.signals.asked().is_some() => Ok(bench.signals.asked().unwrap_or(End::Done)),
-        Err(error) => Err(error),
-        Ok(Measured { samples, calls, disturbed }) => {
-            let results =
-                Results::new(machine, &samples, &calls, bench.skipped, bench.no_calls, disturbed);
-            if let Some(dir) = &args.hgrm {
-                hgrm::write(&results, dir)?;
-            }
-            if let Some(dir) = &args.svg {
-                svg::draw(&results, dir)?;
-            }
-            if args.json {
-                picture::print_json(&results)?;
-            } else {
-                picture::print(table::page(&results).as_bytes())?;
-            }
-            Ok(End::Done)
-        }
+    let measured = quoit_measure::measure(plan, &|| signals.asked().is_some());
+    if let Some(end) = signals.asked() {
+        return Ok(end);
     }
-}
-
-/// All samples.
-struct Measured {
-    samples: BTreeMap<Case, Vec<Sample>>,
-    /// System calls for a million messages.
-    calls: BTreeMap<Case, f64>,
-    disturbed: Disturbed,
-}
-
-struct Bench<'a> {
-    args: &'a Args,
-    plan: Plan,
-    cores: Option<[usize; 2]>,
-    clock: Clock,
-    signals: Signals,
-    skipped: Vec<Skipped>,
-    /// Why system calls cannot be counted here.
-    no_calls: Option<String>,
-}
-
-/// A run whose calls are counted: so many messages, or so long.
-const COUNTED: u64 = 20_000;
-const COUNTED_WAKES: u64 = 20;
-const COUNTED_FOR: Duration = Duration::from_millis(100);
-/// A look at the floor takes this part of a sample's time, within limits.
-const FLOOR: u32 = 8;
-const FLOOR_LEAST: Duration = Duration::from_millis(1);
-const FLOOR_MOST: Duration = Duration::from_millis(10);
-
-impl Bench<'_> {
-    fn measure(&mut self) -> anyhow::Result<Measured> {
-        let mut cases = self.cases();
-        let mut samples: BTreeMap<Case, Vec<Sample>> = BTreeMap::new();
-        let mut calls = BTreeMap::new();
-        let bar = bar(cases.len() as u64 * (u64::from(self.args.runs) + 1));
-        let then = Disturbance::look();
-        for run in 0..self.args.runs {
-            // The same order in every bench, another in every run of it.
-            shuffle(&mut cases, u64::from(run) + 1);
-            let mut left_out = BTreeSet::new();
-            for case in &cases {
-                bar.set_message(case.text());
-                match self.sample(case)? {
-                    Some(sample) => samples.entry(*case).or_default().push(sample),
-                    None => drop(left_out.insert(*case)),
-                }
-                bar.inc(1);
-                // A quota fills up again while nobody works.
-                self.pause()?;
-            }
-            cases.retain(|case| !left_out.contains(case));
-        }
-        let disturbed = Disturbance::look().since(then);
-        for case in &cases {
-            if self.no_calls.is_some() {
-                break;
-            }
-            bar.set_message(format!("counting calls: {}", case.text()));
-            if let Some(count) = self.calls(case)? {
-                calls.insert(*case, count);
-            }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        Ok(Measured { samples, calls, disturbed })
+    let results = measured?;
+    if let Some(dir) = &args.hgrm {
+        quoit_measure::write_percentiles(&results, dir)?;
     }
-
-    /// What is to be measured, once each; what cannot be is noted.
-    fn cases(&mut self) -> Vec<Case> {
-        let mut cases = BTreeSet::new();
-        for &work in &self.plan.work {
-            for &wait in &self.plan.wait {
-                for &size in &self.plan.size {
-                    for &transport in &self.plan.transport {
-                        cases.insert(Case { work, wait, size, transport });
-                    }
-                }
-            }
-        }
-        let (mut kept, mut skipped) = (Vec::new(), Vec::new());
-        for case in cases {
-            match senseless(&case) {
-                None => kept.push(case),
-                Some(reason) => skipped.push(Skipped { case, reason: reason.into() }),
-            }
-        }
-        self.skipped = skipped;
-        kept
+    if let Some(dir) = &args.svg {
+        quoit_measure::draw(&results, dir)?;
     }
-
-    fn pause(&self) -> anyhow::Result<()> {
-        let end = std::time::Instant::now() + self.plan.duration;
-        loop {
-            let left = end.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            anyhow::ensure!(self.signals.asked().is_none(), "interrupted");
-            std::thread::sleep(left.min(crate::signals::SLICE));
-        }
-    }
-
-    /// Lays a transport out; `None` if this machine does not have it.
-    fn lay(&mut self, case: &Case) -> anyhow::Result<Option<Laid>> {
-        let shape = Shape { size: case.size, wait: case.wait };
-        match with!(case.transport, T => T::lay(&shape)) {
-            Ok(laid) => Ok(Some(laid)),
-            Err(Refusal::Here(reason)) => {
-                self.skipped.push(Skipped { case: *case, reason });
-                Ok(None)
-            }
-            Err(Refusal::Failed(error)) => Err(error).with_context(|| case.text()),
-        }
-    }
-
-    fn job(&self, case: &Case, side: Side, laid: &Laid, limits: Limits) -> Job {
-        let floor = (self.plan.duration / FLOOR).clamp(FLOOR_LEAST, FLOOR_MOST);
-        let (core, kit) = match side {
-            Side::Client => (0, &laid.client),
-            Side::Server => (1, &laid.server),
-        };
-        Job {
-            transport: case.transport,
-            shape: Shape { size: case.size, wait: case.wait },
-            side,
-            work: case.work,
-            limits,
-            floor: limits.messages.is_none().then_some(floor),
-            core: self.cores.map(|cores| cores[core]),
-            clock: self.clock,
-            spoil: self.args.spoil,
-            names: kit.names.clone(),
-        }
-    }
-
-    fn pair(&self, case: &Case, laid: Laid, limits: Limits) -> anyhow::Result<Pair> {
-        let client = self.job(case, Side::Client, &laid, limits);
-        let server = self.job(case, Side::Server, &laid, limits);
-        Pair::start(&client, &server, laid, Board::create()?, &self.signals)
-    }
-
-    /// One sample; `None` if this machine does not have the transport.
-    fn sample(&mut self, case: &Case) -> anyhow::Result<Option<Sample>> {
-        let Some(laid) = self.lay(case)? else { return Ok(None) };
-        let limits = Limits { run: self.plan.duration, messages: None, rate: self.args.rate };
-        let measured = || -> anyhow::Result<Sample> {
-            let mut pair = self.pair(case, laid, limits)?;
-            pair.go()?;
-            let outcomes = pair.outcomes(limits.run * 2, &self.signals)?;
-            Sample::new(case, outcomes)
-        };
-        measured().with_context(|| case.text()).map(Some)
-    }
-
-    /// System calls for a million messages; `None` if this machine does not let us count them.
-    fn calls(&mut self, case: &Case) -> anyhow::Result<Option<f64>> {
-        let Some(laid) = self.lay(case)? else { return Ok(None) };
-        let messages = if case.work == Work::Wake { COUNTED_WAKES } else { COUNTED };
-        let run = COUNTED_FOR.min(self.plan.duration * 4);
-        let limits = Limits { run, messages: Some(messages), rate: self.args.rate };
-        let mut refused = None;
-        let counted = || -> anyhow::Result<Option<f64>> {
-            let mut pair = self.pair(case, laid, limits)?;
-            if let Err(error) = calls::seize(pair.pids()) {
-                refused = Some(format!("this machine does not let a process be traced: {error}"));
-                return Ok(None);
-            }
-            pair.go()?;
-            let patience = limits.run + COUNTED_PATIENCE;
-            let Some(calls) = calls::count(pair.pids(), patience, &self.signals)? else {
-                // Somebody is gone: the pair knows who, and how.
-                let heard = pair.outcomes(Duration::ZERO, &self.signals);
-                return Err(heard.err().unwrap_or_else(|| anyhow::anyhow!("one side was gone")));
-            };
-            let [client, server] = pair.outcomes(limits.run, &self.signals)?;
-            Ok(Some(per_million(case, calls, &client, &server)))
-        };
-        let counted = counted().with_context(|| case.text());
-        self.no_calls = refused;
-        counted
-    }
-}
-
-/// Longer than any such run takes on a busy machine.
-const COUNTED_PATIENCE: Duration = Duration::from_secs(30);
-
-fn per_million(
-    case: &Case,
-    [by_client, by_server]: [u64; 2],
-    client: &Outcome,
-    server: &Outcome,
-) -> f64 {
-    let calls = match case.work {
-        Work::FixedRate => by_server,
-        _ => by_client.saturating_sub(client.own_calls) + by_server,
-    };
-    calls as f64 / client.messages.max(server.messages).max(1) as f64 * 1e6
-}
-
-/// What makes no sense for anybody, and why.
-fn senseless(case: &Case) -> Option<&'static str> {
-    let (queues, sleeps) = with!(case.transport, T => (T::QUEUES, T::SLEEPS));
-    if !sleeps && case.wait != Wait::Spin {
-        Some("there is nothing that could sleep: it only spins")
-    } else if !queues && case.work != Work::Roundtrip {
-        Some("one slot holds one message: it only answers")
-    } else if case.work == Work::Wake && case.wait == Wait::Spin {
-        Some("who spins does not sleep")
+    if args.json {
+        picture::print_json(&results)?;
     } else {
-        None
+        picture::print(quoit_measure::page(&results).as_bytes())?;
     }
+    Ok(End::Done)
 }
 
-/// Fisher and Yates, with a sequence that the seed decides.
-fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for last in (1..items.len()).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        items.swap(last, (state >> 16) as usize % (last + 1));
-    }
-}
-
-/// On standard error, and only where somebody looks at it.
-fn bar(steps: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}, {eta} left; {wide_msg}")
-    {
-        bar.set_style(style);
-    }
-    bar
+/// The command `bench-end`.
+pub(crate) fn end(_: &EndArgs) -> anyhow::Result<End> {
+    quoit_measure::end("quoit bench", &field())?;
+    Ok(End::Done)
 }

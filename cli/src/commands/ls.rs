@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
         return Ok(End::Done);
     }
 
-    let mut table = picture::table();
+    let mut table = quoit_measure::sheet();
     table.set_header(["NAME", "KIND", "CAPACITY", "USED", "SENDER", "RECEIVER", "MESSAGES"]);
     for index in [2, 3, 6] {
         if let Some(column) = table.column_mut(index) {
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
             Err(error) => unreadable.push(format!("{}: {error}", ring.name)),
         }
     }
-    let mut text = picture::text(&table);
+    let mut text = quoit_measure::lines(&table);
     for line in unreadable {
         text.push_str(&exit::plain(&line));
         text.push('\n');

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<End> {
 
 /// All there is to say, one thing a line.
 fn page(info: &Info, all: bool) -> String {
-    let mut table = picture::table();
+    let mut table = quoit_measure::sheet();
     let mut row = |what: &str, value: String| {
         table.add_row([what.to_owned(), exit::plain(&value)]);
     };
@@ -92,7 +92,7 @@ fn page(info: &Info, all: bool) -> String {
     if info.unlinked {
         row("unlinked", "the file has no name any more".into());
     }
-    let mut text = picture::text(&table);
+    let mut text = quoit_measure::lines(&table);
     if !info.seats.is_empty() {
         text.push('\n');
         text += &seats(&info.seats, all);
@@ -118,7 +118,7 @@ fn end(info: &Info, role: &str, end: &SeatInfo) -> String {
 
 /// The table of seats: who is there and who died unfound, then those that are free.
 fn seats(seats: &[Seated], all: bool) -> String {
-    let mut table = picture::table();
+    let mut table = quoit_measure::sheet();
     table.set_header(["SEAT", "ROLE", "STATE", "PID"].into_iter().chain(COUNTERS));
     for index in 3..4 + COUNTERS.len() {
         if let Some(column) = table.column_mut(index) {
@@ -154,7 +154,7 @@ fn seats(seats: &[Seated], all: bool) -> String {
         });
         table.add_row(names.into_iter().chain(sums.map(|sum| sum.to_string())));
     }
-    picture::text(&table)
+    quoit_measure::lines(&table)
 }
 
 /// `stopped, in a claim`; `dead, 2 messages in hand`; `left`.

@@ -5,25 +5,27 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use quoit_transports::{Name, Wait};
+use quoit_transports::Wait;
 use serde::Serialize;
 
-use super::end::{Outcome, Usage};
-use super::machine::{Disturbed, Machine};
-use super::work::{self, PS, Work};
+use crate::end::{Outcome, Usage};
+use crate::field::{Entrant, Place};
+use crate::machine::{Disturbed, Machine};
+use crate::work::{self, PS, Work};
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub(super) struct Case {
-    pub(super) work: Work,
-    pub(super) wait: Wait,
-    pub(super) size: usize,
-    pub(super) transport: Name,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Case {
+    pub(crate) work: Work,
+    pub(crate) place: Place,
+    pub(crate) wait: Wait,
+    pub(crate) size: usize,
+    pub(crate) transport: Entrant,
 }
 
 impl Case {
     /// `spsc, roundtrip of 64 B, spin`.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!(
             "{}, {} of {} B, {}",
             self.transport.word(),
@@ -36,15 +38,15 @@ impl Case {
 
 /// Left out, and why.
 #[derive(Debug, Serialize)]
-pub(super) struct Skipped {
+pub(crate) struct Skipped {
     #[serde(flatten)]
-    pub(super) case: Case,
-    pub(super) reason: String,
+    pub(crate) case: Case,
+    pub(crate) reason: String,
 }
 
 /// One sample.
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     times: Histogram<u64>,
     timed: u64,
     ns: f64,
@@ -55,16 +57,16 @@ pub(super) struct Sample {
 
 impl Sample {
     /// From what both processes said.
-    pub(super) fn new(case: &Case, [client, server]: [Outcome; 2]) -> anyhow::Result<Sample> {
+    pub(crate) fn new(case: &Case, [client, server]: [Outcome; 2]) -> anyhow::Result<Sample> {
         let messages = client.messages.max(server.messages);
         let usage = match case.work {
             // Its sender spins until the time has come, whatever the transport.
             Work::FixedRate => server.usage,
-            _ => Usage {
-                cpu_ns: client.usage.cpu_ns + server.usage.cpu_ns,
-                voluntary: client.usage.voluntary + server.usage.voluntary,
-                involuntary: client.usage.involuntary + server.usage.involuntary,
-            },
+            _ => {
+                let mut both = client.usage;
+                both += server.usage;
+                both
+            }
         };
         let floor = client.floor;
         let timed = if case.work.timed_by_the_client() { client } else { server };
@@ -101,59 +103,65 @@ type Span = [f64; 2];
 
 /// One row. All times are in nanoseconds; a figure is the median of the runs, but for `max_ns`, the most of all.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     #[serde(flatten)]
-    pub(super) case: Case,
-    pub(super) p50_ns: f64,
-    pub(super) p90_ns: f64,
-    pub(super) p99_ns: f64,
-    pub(super) p999_ns: f64,
-    pub(super) max_ns: f64,
+    pub(crate) case: Case,
+    pub(crate) p50_ns: f64,
+    pub(crate) p90_ns: f64,
+    pub(crate) p99_ns: f64,
+    pub(crate) p999_ns: f64,
+    pub(crate) max_ns: f64,
     /// Times that were taken, in all runs; of a stream they are windows of a millisecond.
-    pub(super) samples: u64,
+    pub(crate) samples: u64,
     /// Messages that passed, in all runs, warm-up included.
-    pub(super) messages: u64,
-    pub(super) msgs_per_s: f64,
-    pub(super) bytes_per_s: f64,
+    pub(crate) messages: u64,
+    pub(crate) msgs_per_s: f64,
+    pub(crate) bytes_per_s: f64,
     /// The round trip of bare flags: the lesser of those right before and right after a sample.
-    pub(super) floor_ns: f64,
+    pub(crate) floor_ns: f64,
     /// The median of the runs' `p50` over their own floors.
-    pub(super) to_floor: f64,
+    pub(crate) to_floor: f64,
     /// `p50` over that of transport `floor` at the same size; only of round trips, where that was measured.
-    pub(super) to_slot: Option<f64>,
-    pub(super) runs: usize,
-    pub(super) spread: Spread,
-    pub(super) per_million: PerMillion,
-    pub(super) each: Vec<Run>,
+    pub(crate) to_slot: Option<f64>,
+    /// `p50` over that of the base, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to_base: Option<f64>,
+    /// Its word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<&'static str>,
+    pub(crate) runs: usize,
+    pub(crate) spread: Spread,
+    pub(crate) per_million: PerMillion,
+    pub(crate) each: Vec<Run>,
     #[serde(skip)]
-    pub(super) times: Histogram<u64>,
+    pub(crate) times: Histogram<u64>,
 }
 
 /// The least and the most that a run had.
 #[derive(Debug, Serialize)]
-pub(super) struct Spread {
-    pub(super) p50_ns: Span,
-    pub(super) p90_ns: Span,
-    pub(super) p99_ns: Span,
-    pub(super) p999_ns: Span,
-    pub(super) max_ns: Span,
-    pub(super) msgs_per_s: Span,
-    pub(super) floor_ns: Span,
+pub(crate) struct Spread {
+    pub(crate) p50_ns: Span,
+    pub(crate) p90_ns: Span,
+    pub(crate) p99_ns: Span,
+    pub(crate) p999_ns: Span,
+    pub(crate) max_ns: Span,
+    pub(crate) msgs_per_s: Span,
+    pub(crate) floor_ns: Span,
 }
 
 /// What a million messages take of both processes together.
 #[derive(Debug, Serialize)]
-pub(super) struct PerMillion {
-    pub(super) cpu_s: f64,
+pub(crate) struct PerMillion {
+    pub(crate) cpu_s: f64,
     /// From a run of its own, under ptrace; null where that is not to be had.
-    pub(super) system_calls: Option<f64>,
-    pub(super) voluntary_switches: f64,
-    pub(super) involuntary_switches: f64,
+    pub(crate) system_calls: Option<f64>,
+    pub(crate) voluntary_switches: f64,
+    pub(crate) involuntary_switches: f64,
 }
 
 /// One run.
 #[derive(Debug, Serialize)]
-pub(super) struct Run {
+pub(crate) struct Run {
     p50_ns: f64,
     p90_ns: f64,
     p99_ns: f64,
@@ -166,7 +174,7 @@ pub(super) struct Run {
 }
 
 /// The middle value; of an even number the mean of the middle two; not a number of nothing.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -210,6 +218,8 @@ impl Row {
             floor_ns: median(&floor),
             to_floor: median(&all(&|s| s.at(0.5) / s.floor())),
             to_slot: None,
+            to_base: None,
+            base: None,
             runs: samples.len(),
             spread: Spread {
                 p50_ns: span(&p50),
@@ -247,40 +257,43 @@ impl Row {
 
 /// The floor over all samples, in nanoseconds of a round trip.
 #[derive(Debug, Serialize)]
-pub(super) struct Floor {
+pub(crate) struct Floor {
     /// Bare flags.
-    pub(super) flag_ns: f64,
-    pub(super) spread_ns: Span,
-    pub(super) samples: usize,
+    pub(crate) flag_ns: f64,
+    pub(crate) spread_ns: Span,
+    pub(crate) samples: usize,
     /// One reused slot, by size; where transport `floor` was asked for.
-    pub(super) slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
 }
 
 /// The payload stored, then the flag.
 #[derive(Debug, Serialize)]
-pub(super) struct Slot {
-    pub(super) size: usize,
-    pub(super) p50_ns: f64,
+pub(crate) struct Slot {
+    pub(crate) size: usize,
+    pub(crate) p50_ns: f64,
 }
 
 /// Was the machine quiet enough?
 #[derive(Debug, Serialize)]
-pub(super) struct Verdict {
-    pub(super) conclusive: bool,
+pub(crate) struct Verdict {
+    pub(crate) conclusive: bool,
     /// If not, why.
-    pub(super) reasons: Vec<String>,
+    pub(crate) reasons: Vec<String>,
 }
 
 /// All that was measured: the document of `--json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Results {
-    pub(super) environment: Machine,
-    pub(super) floor: Floor,
-    pub(super) results: Vec<Row>,
-    pub(super) skipped: Vec<Skipped>,
+pub struct Results {
+    pub(crate) environment: Machine,
+    pub(crate) floor: Floor,
+    pub(crate) results: Vec<Row>,
+    pub(crate) skipped: Vec<Skipped>,
     /// Why system calls were not counted, where they were not.
-    pub(super) system_calls: Option<String>,
-    pub(super) verdict: Verdict,
+    pub(crate) system_calls: Option<String>,
+    pub(crate) verdict: Verdict,
+    /// Whether anybody is compared with a base; then blocks say their place too.
+    #[serde(skip)]
+    pub(crate) compared: bool,
 }
 
 /// A floor is off when it is so far from the median of the run's floors, or one look at it from the other.
@@ -295,7 +308,7 @@ const OTHERS: f64 = 0.05;
 const RUNS: usize = 5;
 
 impl Results {
-    pub(super) fn new(
+    pub(crate) fn new(
         environment: Machine,
         samples: &BTreeMap<Case, Vec<Sample>>,
         calls: &BTreeMap<Case, f64>,
@@ -309,7 +322,7 @@ impl Results {
             .collect();
         let slots: Vec<Slot> = results
             .iter()
-            .filter(|row| row.case.transport == Name::Floor)
+            .filter(|row| row.case.transport.is_slot())
             .map(|row| Slot { size: row.case.size, p50_ns: row.p50_ns })
             .collect();
         for row in results.iter_mut().filter(|row| row.case.work == Work::Roundtrip) {
@@ -324,7 +337,27 @@ impl Results {
             samples: floors.len(),
             slots,
         };
-        Results { environment, floor, results, skipped, system_calls, verdict }
+        Results { environment, floor, results, skipped, system_calls, verdict, compared: false }
+    }
+
+    /// Compares all with the first of these that was measured in the same block.
+    pub(crate) fn compare(&mut self, bases: &[Entrant]) {
+        self.compared = !bases.is_empty();
+        let block = |case: &Case| (case.work, case.place, case.wait);
+        let all: Vec<(Case, f64)> = self.results.iter().map(|row| (row.case, row.p50_ns)).collect();
+        for row in &mut self.results {
+            let of = |base: &Entrant| {
+                let there = |(case, _): &&(Case, f64)| {
+                    case.transport == *base && block(case) == block(&row.case)
+                };
+                let measured: Vec<_> = all.iter().filter(there).collect();
+                let same = measured.iter().find(|(case, _)| case.size == row.case.size);
+                (!measured.is_empty()).then(|| (base.word(), same.map(|(_, p50)| row.p50_ns / p50)))
+            };
+            if let Some((word, ratio)) = bases.iter().find_map(of) {
+                (row.base, row.to_base) = (Some(word), ratio);
+            }
+        }
     }
 }
 
@@ -382,14 +415,15 @@ fn judge(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use quoit_transports::Clock;
+pub(crate) mod tests {
+    use quoit_transports::{Clock, Floor, Spsc, UnixSeqpacket};
 
-    use super::super::end::Figures;
     use super::*;
+    use crate::end::Figures;
+    use crate::field::{Kind, field};
 
     /// A sample with these times, in nanoseconds, each a thousand times.
-    pub(in super::super) fn sample(times: &[u64], floor: [f64; 2]) -> Sample {
+    pub(crate) fn sample(times: &[u64], floor: [f64; 2]) -> Sample {
         let side = || Outcome {
             figures: Some(Figures {
                 times: times.iter().map(|ns| (ns * 1000, 1000)).collect(),
@@ -401,18 +435,22 @@ pub(super) mod tests {
             messages: times.len() as u64 * 1000,
             own_calls: 0,
         };
-        Sample::new(&case(Name::Spsc), [side(), side()]).unwrap()
+        Sample::new(&case("spsc"), [side(), side()]).unwrap()
     }
 
-    pub(in super::super) fn case(transport: Name) -> Case {
-        Case { work: Work::Roundtrip, wait: Wait::Spin, size: 64, transport }
+    pub(crate) fn case(word: &str) -> Case {
+        let all = [
+            ("floor", Kind::apart::<Floor>()),
+            ("spsc", Kind::apart::<Spsc>()),
+            ("unix-seqpacket", Kind::apart::<UnixSeqpacket>()),
+        ];
+        let transport = field(all).into_iter().find(|one| one.word() == word).unwrap();
+        let place = transport.place();
+        Case { work: Work::Roundtrip, place, wait: Wait::Spin, size: 64, transport }
     }
 
     /// Results of quiet hours on a machine of two processors.
-    pub(in super::super) fn results(
-        samples: &BTreeMap<Case, Vec<Sample>>,
-        disturbed: Disturbed,
-    ) -> Results {
+    pub(crate) fn results(samples: &BTreeMap<Case, Vec<Sample>>, disturbed: Disturbed) -> Results {
         let machine = Machine::look(Some([0, 1]), 2, Clock::Kernel);
         let machine = Machine { debug_build: false, ..machine };
         Results::new(machine, samples, &BTreeMap::new(), Vec::new(), None, disturbed)
@@ -422,7 +460,7 @@ pub(super) mod tests {
 
     fn verdict(floors: &[[f64; 2]], disturbed: Disturbed) -> Verdict {
         let samples = floors.iter().map(|floor| sample(&[100], *floor)).collect();
-        results(&BTreeMap::from([(case(Name::Spsc), samples)]), disturbed).verdict
+        results(&BTreeMap::from([(case("spsc"), samples)]), disturbed).verdict
     }
 
     #[test]
@@ -434,9 +472,9 @@ pub(super) mod tests {
             sample(&[900, 990], [300.0, 390.0]),
         ];
         let floor = vec![sample(&[50], [50.0, 50.0])];
-        let samples = BTreeMap::from([(case(Name::Spsc), spsc), (case(Name::Floor), floor)]);
+        let samples = BTreeMap::from([(case("spsc"), spsc), (case("floor"), floor)]);
         let results = results(&samples, QUIET);
-        let row = results.results.iter().find(|row| row.case.transport == Name::Spsc).unwrap();
+        let row = results.results.iter().find(|row| row.case.transport.word() == "spsc").unwrap();
         let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 0.01, "{a} is not {b}");
         near(row.p50_ns, 300.0);
         near(row.spread.p50_ns[0], 100.0);

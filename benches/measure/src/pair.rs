@@ -1,7 +1,7 @@
-//! The two processes of a sample, as their parent has them.
+//! The processes of a sample, as their parent has them: two, or one that is both ends.
 //!
 //! It knows how they are started, told to begin, heard to the end, and ended. It refuses to know what they measure.
-//! Whatever happens, both are gone when this is dropped.
+//! Whatever happens, all are gone when this is dropped.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,14 +15,15 @@ use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use quoit_transports::{Kit, Laid, send};
+use quoit_transports::{Kit, Laid, Named, send};
 
-use super::end::{Job, Outcome, Said};
-use crate::exit;
-use crate::signals::{SLICE, Signals};
+use crate::end::{Job, Outcome, Said};
+use crate::{Died, END, Stop};
 
 /// Who is told to begin and does not end so long after the time is taken for hung.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often somebody is asked whether to stop.
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 /// When one side has failed: so long the other may say why.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -39,7 +40,7 @@ impl Party {
     fn start(what: &'static str, job: &Job, board: OwnedFd, kit: Kit) -> anyhow::Result<Party> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(env::current_exe().context("finding this program")?)
-            .arg("bench-end")
+            .arg(END)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // A terminal's Ctrl-C is for the parent, which ends the two in order.
@@ -100,81 +101,103 @@ impl Drop for Party {
     }
 }
 
-/// Both.
-pub(super) struct Pair {
-    parties: [Party; 2],
+/// All of a sample.
+pub(crate) struct Pair {
+    parties: Vec<Party>,
 }
 
 /// What one of them said.
 enum Heard {
     Ready,
-    Done(Outcome),
+    Done(Vec<Outcome>),
 }
 
 impl Pair {
     /// Starts both and waits until they are at their ends; then the names of the transport go.
-    pub(super) fn start(
+    pub(crate) fn start(
         client: &Job,
         server: &Job,
         laid: Laid,
         board: OwnedFd,
-        signals: &Signals,
+        stop: Stop<'_>,
     ) -> anyhow::Result<Pair> {
         let Laid { client: for_client, server: for_server, names } = laid;
         let other = board.try_clone()?;
         let client = Party::start("client", client, board, for_client)?;
         let server = Party::start("server", server, other, for_server)?;
-        let mut pair = Pair { parties: [client, server] };
-        pair.both(PATIENCE, signals)?;
+        Pair { parties: vec![client, server] }.ready(names, stop)
+    }
+
+    /// Starts the one process that is both ends.
+    pub(crate) fn start_one(
+        job: &Job,
+        laid: Laid,
+        board: OwnedFd,
+        stop: Stop<'_>,
+    ) -> anyhow::Result<Pair> {
+        let party = Party::start("process", job, board, laid.client)?;
+        Pair { parties: vec![party] }.ready(laid.names, stop)
+    }
+
+    fn ready(mut self, names: Vec<Named>, stop: Stop<'_>) -> anyhow::Result<Pair> {
+        self.all(PATIENCE, stop)?;
         drop(names);
-        Ok(pair)
+        Ok(self)
     }
 
-    pub(super) fn pids(&self) -> [Pid; 2] {
-        [self.parties[0].pid(), self.parties[1].pid()]
-    }
-
-    /// Tells both to begin.
-    pub(super) fn go(&mut self) -> anyhow::Result<()> {
-        for index in 0..2 {
-            // One that died meanwhile is noticed where it is waited for.
-            let _ = self.parties[index].control.write_all(b"go\n");
+    /// Of two.
+    pub(crate) fn pids(&self) -> Option<[Pid; 2]> {
+        match self.parties.as_slice() {
+            [client, server] => Some([client.pid(), server.pid()]),
+            _ => None,
         }
-        Ok(())
+    }
+
+    /// Tells all to begin.
+    pub(crate) fn go(&mut self) {
+        for party in &mut self.parties {
+            // One that died meanwhile is noticed where it is waited for.
+            let _ = party.control.write_all(b"go\n");
+        }
     }
 
     /// Waits for what came of it: the client's and the server's.
-    pub(super) fn outcomes(
+    pub(crate) fn outcomes(
         &mut self,
         run: Duration,
-        signals: &Signals,
+        stop: Stop<'_>,
     ) -> anyhow::Result<[Outcome; 2]> {
-        match self.both(run + PATIENCE, signals)? {
-            [Heard::Done(client), Heard::Done(server)] => Ok([client, server]),
-            _ => bail!("one side of the bench does not know what it has done"),
+        let mut outcomes = Vec::new();
+        for heard in self.all(run + PATIENCE, stop)? {
+            if let Heard::Done(some) = heard {
+                outcomes.extend(some);
+            }
         }
+        outcomes
+            .try_into()
+            .map_err(|_| anyhow!("one side of the bench does not know what it has done"))
     }
 
     /// The next line of each.
-    fn both(&mut self, patience: Duration, signals: &Signals) -> anyhow::Result<[Heard; 2]> {
+    fn all(&mut self, patience: Duration, stop: Stop<'_>) -> anyhow::Result<Vec<Heard>> {
         let end = Instant::now() + patience;
-        let mut heard = [const { None }, const { None }];
+        let mut heard: Vec<Option<Vec<u8>>> = self.parties.iter().map(|_| None).collect();
         loop {
-            for (index, party) in self.parties.iter_mut().enumerate() {
-                if heard[index].is_none() {
+            for (party, line) in self.parties.iter_mut().zip(&mut heard) {
+                if line.is_none() {
                     party.hear()?;
-                    heard[index] = party.line();
+                    *line = party.line();
                 }
             }
             let failed = |line: &Option<Vec<u8>>| line.as_ref().is_some_and(|l| is_failure(l));
-            let lost = |index: usize| self.parties[index].gone && heard[index].is_none();
-            if heard.iter().any(failed) || lost(0) || lost(1) {
+            let mut both = self.parties.iter().zip(&heard);
+            if heard.iter().any(failed) || both.any(|(party, line)| party.gone && line.is_none()) {
                 return Err(self.why(heard));
             }
-            if let [Some(client), Some(server)] = &heard {
-                return Ok([parse(client)?, parse(server)?]);
+            if heard.iter().all(Option::is_some) {
+                return heard.iter().flatten().map(|line| parse(line)).collect();
             }
-            if signals.asked().is_some() {
+            if stop() {
                 bail!("interrupted");
             }
             if Instant::now() >= end {
@@ -185,7 +208,7 @@ impl Pair {
     }
 
     /// Waits until somebody who has not been heard says something.
-    fn listen(&self, heard: &[Option<Vec<u8>>; 2], most: Duration) -> anyhow::Result<()> {
+    fn listen(&self, heard: &[Option<Vec<u8>>], most: Duration) -> anyhow::Result<()> {
         let mut fds: Vec<PollFd<'_>> = (self.parties.iter().zip(heard))
             .filter(|(party, line)| line.is_none() && !party.gone)
             .map(|(party, _)| PollFd::new(party.control.as_fd(), PollFlags::POLLIN))
@@ -198,15 +221,15 @@ impl Pair {
     }
 
     /// What went wrong: a death before a wrong message before all that follows from these.
-    fn why(&mut self, mut heard: [Option<Vec<u8>>; 2]) -> anyhow::Error {
+    fn why(&mut self, mut heard: Vec<Option<Vec<u8>>>) -> anyhow::Error {
         let end = Instant::now() + GRACE;
         loop {
-            for (index, party) in self.parties.iter_mut().enumerate() {
+            for (party, line) in self.parties.iter_mut().zip(&mut heard) {
                 let _ = party.hear();
-                heard[index] = heard[index].take().or_else(|| party.line());
+                *line = line.take().or_else(|| party.line());
             }
-            let open = |index: usize| heard[index].is_none() && !self.parties[index].gone;
-            if !(open(0) || open(1)) || Instant::now() >= end {
+            let mut both = self.parties.iter().zip(&heard);
+            if both.all(|(party, line)| party.gone || line.is_some()) || Instant::now() >= end {
                 break;
             }
             if self.listen(&heard, end.saturating_duration_since(Instant::now())).is_err() {
@@ -236,7 +259,7 @@ fn dead(party: &mut Party) -> anyhow::Error {
         Ok((_, Some(code))) => format!("with status {code}"),
         _ => "unseen".into(),
     };
-    exit::failure(exit::PEER_DIED, format!("the {} of the bench died {how}", party.what))
+    Died(format!("the {} of the bench died {how}", party.what)).into()
 }
 
 fn is_failure(line: &[u8]) -> bool {
@@ -248,7 +271,7 @@ fn parse(line: &[u8]) -> anyhow::Result<Heard> {
         return Ok(Heard::Ready);
     }
     match serde_json::from_slice(line)? {
-        Said::Done(outcome) => Ok(Heard::Done(outcome)),
+        Said::Done(outcomes) => Ok(Heard::Done(outcomes)),
         Said::Failed(text, _) => bail!(text),
     }
 }

@@ -10,11 +10,12 @@ use anyhow::{Context, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use quoit_transports::{Name, Wait};
+use quoit_transports::Wait;
 
-use super::results::{Results, Row};
-use super::table::{self, time};
-use super::work::{PS, Work};
+use crate::field::Entrant;
+use crate::results::{Results, Row};
+use crate::table::{self, time};
+use crate::work::{PS, Work};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -26,23 +27,24 @@ const FONT: &str = "sans-serif";
 const BEYOND: u64 = 3;
 
 /// Colours that can be told apart, by most eyes and in print too; the marks and dashes help the others.
-fn colour(name: Name) -> RGBColor {
-    match name {
-        Name::Floor => RGBColor(120, 120, 120),
-        Name::Spsc => RGBColor(0, 90, 181),
-        Name::Mpmc => RGBColor(86, 180, 233),
-        Name::Pipe => RGBColor(213, 94, 0),
-        Name::UnixStream => RGBColor(0, 140, 100),
-        Name::UnixSeqpacket => RGBColor(150, 190, 40),
-        Name::UnixDgram => RGBColor(90, 60, 20),
-        Name::Tcp => RGBColor(190, 60, 150),
-        Name::Eventfd => RGBColor(235, 165, 0),
-        Name::Mqueue => RGBColor(110, 50, 160),
-    }
+fn colour(entrant: Entrant) -> RGBColor {
+    const COLOURS: [RGBColor; 10] = [
+        RGBColor(120, 120, 120),
+        RGBColor(0, 90, 181),
+        RGBColor(86, 180, 233),
+        RGBColor(213, 94, 0),
+        RGBColor(0, 140, 100),
+        RGBColor(150, 190, 40),
+        RGBColor(90, 60, 20),
+        RGBColor(190, 60, 150),
+        RGBColor(235, 165, 0),
+        RGBColor(110, 50, 160),
+    ];
+    COLOURS[entrant.rank() % COLOURS.len()]
 }
 
 /// All pictures that these results have something for.
-pub(super) fn draw(results: &Results, dir: &Path) -> anyhow::Result<()> {
+pub fn draw(results: &Results, dir: &Path) -> anyhow::Result<()> {
     let mut groups: BTreeMap<(Work, Wait), Vec<&Row>> = BTreeMap::new();
     for row in &results.results {
         groups.entry((row.case.work, row.case.wait)).or_default().push(row);
@@ -107,6 +109,7 @@ fn title(work: Work) -> &'static str {
         Work::Stream => "Stream",
         Work::Wake => "Wake",
         Work::FixedRate => "Fixed rate",
+        Work::Crowd => "Stream, two and two",
     }
 }
 
@@ -174,7 +177,7 @@ fn decades(values: impl Iterator<Item = f64>) -> Range<f64> {
 }
 
 /// A column of names beside the chart.
-fn legend(area: &Area<'_>, names: &[Name]) -> anyhow::Result<()> {
+fn legend(area: &Area<'_>, names: &[Entrant]) -> anyhow::Result<()> {
     for (at, name) in (0..).zip(names) {
         let y = 24 + at * 24;
         let style = ShapeStyle::from(colour(*name)).stroke_width(3);
@@ -195,7 +198,7 @@ fn percentiles(area: &Area<'_>, rows: &[&Row]) -> anyhow::Result<()> {
         });
         steps.take_while(|(nines, _)| *nines <= last).collect()
     };
-    let curves: Vec<(Name, Vec<(f64, f64)>)> =
+    let curves: Vec<(Entrant, Vec<(f64, f64)>)> =
         rows.iter().map(|row| (row.case.transport, curve(row))).collect();
     let points = || curves.iter().flat_map(|(_, curve)| curve.iter());
     let nines = decades(points().map(|(nines, _)| *nines).chain([10.0]));
@@ -290,7 +293,7 @@ fn by_size(
     label: &dyn Fn(f64) -> String,
     figure: &dyn Fn(&Row) -> [f64; 3],
 ) -> anyhow::Result<()> {
-    let mut lines: BTreeMap<Name, Vec<(f64, [f64; 3])>> = BTreeMap::new();
+    let mut lines: BTreeMap<Entrant, Vec<(f64, [f64; 3])>> = BTreeMap::new();
     for row in rows {
         lines.entry(row.case.transport).or_default().push((row.case.size as f64, figure(row)));
     }

@@ -14,28 +14,28 @@ use nix::unistd::Pid;
 use quoit_transports::Clock;
 use serde::Serialize;
 
-use crate::exit;
+use crate::table::plain;
 
 /// The environment block.
 #[derive(Debug, Serialize)]
-pub(super) struct Machine {
-    pub(super) cpu: String,
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
     /// How many processors this process may use.
-    pub(super) cpus: usize,
+    pub(crate) cpus: usize,
     /// The client's and the server's; none where they are not pinned.
-    pub(super) cores: Option<[usize; 2]>,
-    pub(super) relation: String,
-    pub(super) governor: Option<String>,
-    pub(super) kernel: String,
+    pub(crate) cores: Option<[usize; 2]>,
+    pub(crate) relation: String,
+    pub(crate) governor: Option<String>,
+    pub(crate) kernel: String,
     /// What it runs on, if it is a virtual machine and says so.
-    pub(super) virtual_machine: Option<String>,
-    pub(super) clock: &'static str,
+    pub(crate) virtual_machine: Option<String>,
+    pub(crate) clock: &'static str,
     /// What one look at the clock takes; a round trip contains one or two.
-    pub(super) clock_ns: f64,
-    pub(super) load: Option<f64>,
-    pub(super) version: &'static str,
-    pub(super) git: Option<&'static str>,
-    pub(super) debug_build: bool,
+    pub(crate) clock_ns: f64,
+    pub(crate) load: Option<f64>,
+    pub(crate) version: &'static str,
+    pub(crate) git: Option<&'static str>,
+    pub(crate) debug_build: bool,
 }
 
 fn read(path: impl AsRef<Path>) -> Option<String> {
@@ -52,14 +52,14 @@ fn cpuinfo(name: &str) -> Option<String> {
 }
 
 /// The processors that this process may use.
-pub(super) fn allowed() -> anyhow::Result<Vec<usize>> {
+pub fn allowed() -> anyhow::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("asking which processors may be used")?;
     Ok((0..nix::sched::CpuSet::count()).filter(|&n| set.is_set(n).unwrap_or(false)).collect())
 }
 
 /// Two processors that share a cache and are not threads of one core, if there are such; otherwise any two; otherwise
 /// none.
-pub(super) fn choose(allowed: &[usize]) -> Option<[usize; 2]> {
+pub fn choose(allowed: &[usize]) -> Option<[usize; 2]> {
     let pairs = allowed
         .iter()
         .enumerate()
@@ -108,7 +108,7 @@ fn contains(list: &str, number: usize) -> bool {
 
 impl Machine {
     /// Looks around.
-    pub(super) fn look(cores: Option<[usize; 2]>, cpus: usize, clock: Clock) -> Machine {
+    pub(crate) fn look(cores: Option<[usize; 2]>, cpus: usize, clock: Clock) -> Machine {
         let dmi = |what: &str| read(format!("/sys/class/dmi/id/{what}"));
         let hypervisor = cpuinfo("flags")
             .is_some_and(|flags| flags.split(' ').any(|f| f == "hypervisor"))
@@ -148,7 +148,7 @@ impl Machine {
     }
 
     /// The lines above the table.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let vm = match &self.virtual_machine {
             Some(what) if what != "yes" => format!("virtual machine ({what})"),
             Some(_) => "virtual machine".into(),
@@ -172,26 +172,23 @@ impl Machine {
             ("tool", format!("quoit {}{git}{build}", self.version)),
         ];
         lines.iter().fold(String::new(), |text, (name, what)| {
-            text + &fold(&format!("{name:<8} {}", exit::plain(what)))
+            text + &fold(&format!("{name:<8} {}", plain(what)))
         })
     }
 
     /// One line for a picture.
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let vm = if self.virtual_machine.is_some() { " (VM)" } else { "" };
         let cores = match self.cores {
             Some([client, server]) => format!("processors {client} and {server}"),
             None => "not pinned".into(),
         };
-        exit::plain(&format!(
-            "{}{vm}, Linux {}, {cores}, quoit {}",
-            self.cpu, self.kernel, self.version
-        ))
+        plain(&format!("{}{vm}, Linux {}, {cores}, quoit {}", self.cpu, self.kernel, self.version))
     }
 }
 
 /// A line of at most 100 columns, with what is too long on lines of its own.
-pub(super) fn fold(line: &str) -> String {
+pub(crate) fn fold(line: &str) -> String {
     const WIDTH: usize = 100;
     let (mut text, mut width) = (String::new(), 0);
     for (n, word) in line.split(' ').enumerate() {
@@ -212,7 +209,7 @@ pub(super) fn fold(line: &str) -> String {
 
 /// What the machine has counted so far of what disturbs a measurement.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Disturbance {
+pub(crate) struct Disturbance {
     at: Instant,
     /// Of `/proc/stat`, in ticks of all processors: at work, stolen by the host, and all.
     busy: u64,
@@ -227,17 +224,17 @@ pub(super) struct Disturbance {
 
 /// What has happened between two looks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Disturbed {
+pub(crate) struct Disturbed {
     /// The share of the processors' time that the host took.
-    pub(super) stolen: f64,
+    pub(crate) stolen: f64,
     /// The share of it in which they worked for others.
-    pub(super) others: f64,
+    pub(crate) others: f64,
     /// How often a quota held us back.
-    pub(super) throttled: u64,
+    pub(crate) throttled: u64,
 }
 
 impl Disturbance {
-    pub(super) fn look() -> Disturbance {
+    pub(crate) fn look() -> Disturbance {
         let stat = read("/proc/stat").unwrap_or_default();
         let ticks = |line: &str| -> Vec<u64> {
             line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
@@ -262,7 +259,7 @@ impl Disturbance {
     }
 
     /// Since then.
-    pub(super) fn since(self, then: Disturbance) -> Disturbed {
+    pub(crate) fn since(self, then: Disturbance) -> Disturbed {
         let share = |now: u64, before: u64| match self.all.saturating_sub(then.all) {
             0 => 0.0,
             all => now.saturating_sub(before) as f64 / all as f64,

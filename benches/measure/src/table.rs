@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::CellAlignment;
-use quoit_transports::{Name, Wait};
+use comfy_table::{CellAlignment, Table, presets};
+use quoit_transports::Wait;
 
-use super::machine::fold;
-use super::results::{Case, Results, Row};
-use super::work::Work;
-use crate::picture;
+use crate::field::{Entrant, Place};
+use crate::machine::fold;
+use crate::results::{Case, Results, Row};
+use crate::work::Work;
 
 /// The page.
-pub(super) fn page(results: &Results) -> String {
+pub fn page(results: &Results) -> String {
     let mut text = results.environment.text();
     let floor = &results.floor;
     if floor.samples > 0 {
@@ -23,13 +23,15 @@ pub(super) fn page(results: &Results) -> String {
             floor.samples
         ));
     }
-    let mut blocks: BTreeMap<(Work, Wait), Vec<&Row>> = BTreeMap::new();
+    let mut blocks: BTreeMap<(Place, Work, Wait), Vec<&Row>> = BTreeMap::new();
     for row in &results.results {
-        blocks.entry((row.case.work, row.case.wait)).or_default().push(row);
+        let case = &row.case;
+        blocks.entry((case.place, case.work, case.wait)).or_default().push(row);
     }
-    for ((work, wait), rows) in &blocks {
-        text += &format!("\n{}, {}\n", title(*work), wait.word());
-        text += &block(*work, rows);
+    for ((place, work, wait), rows) in &blocks {
+        let place = if results.compared { format!("{}, ", place.word()) } else { String::new() };
+        text += &format!("\n{place}{}, {}\n", title(*work), wait.word());
+        text += &block(*work, rows, results.compared);
     }
     if !results.skipped.is_empty() {
         text.push('\n');
@@ -55,19 +57,26 @@ fn title(work: Work) -> &'static str {
     match work {
         Work::Roundtrip => "round trip: there and back",
         Work::Stream => "stream: time for each message",
+        Work::Crowd => "stream of two senders and two receivers: time for each message",
         Work::Wake => "wake: one way, to a receiver that has slept",
         Work::FixedRate => "fixed rate: one way, from the time that the message was due",
     }
 }
 
-fn block(work: Work, rows: &[&Row]) -> String {
-    let mut table = picture::table();
+fn block(work: Work, rows: &[&Row], compared: bool) -> String {
+    let mut table = sheet();
+    let base = rows.iter().find_map(|row| row.base).map(|word| format!("x{word}"));
     let mut header = vec!["TRANSPORT", "SIZE", "P50", "[RUNS]", "P99", "P99.9", "MSG/S", "xFLAG"];
     let slots = work == Work::Roundtrip;
     if slots {
         header.push("xSLOT");
     }
-    header.extend(["CPU s", "CALLS", "SWITCH"]);
+    match &base {
+        // In the place of what comparisons do without.
+        Some(base) => header.push(base),
+        None if compared => {}
+        None => header.extend(["CPU s", "CALLS", "SWITCH"]),
+    }
     let columns = header.len();
     table.set_header(header);
     for index in 0..columns {
@@ -94,31 +103,35 @@ fn block(work: Work, rows: &[&Row]) -> String {
         if slots {
             cells.push(row.to_slot.map_or("-".into(), ratio));
         }
-        cells.push(number(per.cpu_s));
-        cells.push(per.system_calls.map_or("-".into(), number));
-        cells.push(number(per.voluntary_switches + per.involuntary_switches));
+        if base.is_some() {
+            cells.push(row.to_base.map_or("-".into(), ratio));
+        } else if !compared {
+            cells.push(number(per.cpu_s));
+            cells.push(per.system_calls.map_or("-".into(), number));
+            cells.push(number(per.voluntary_switches + per.involuntary_switches));
+        }
         table.add_row(cells);
     }
-    picture::text(&table)
+    lines(&table)
 }
 
 /// Transport, work and wait, and the sizes.
-type Left = BTreeMap<(Name, Work, Wait), Vec<usize>>;
+type Left = BTreeMap<(Entrant, Work, Wait), Vec<usize>>;
 
 /// What was skipped, together where the reason is one; with its sizes, where others were measured.
 fn by_reason(results: &Results) -> BTreeMap<&str, Vec<String>> {
     let mut reasons: BTreeMap<&str, Left> = BTreeMap::new();
     for skipped in &results.skipped {
-        let Case { work, wait, size, transport } = skipped.case;
+        let Case { work, wait, size, transport, .. } = skipped.case;
         let reason = reasons.entry(&skipped.reason).or_default();
         reason.entry((transport, work, wait)).or_default().push(size);
     }
-    let measured = |(transport, work, wait): (Name, Work, Wait)| {
+    let measured = |(transport, work, wait): (Entrant, Work, Wait)| {
         let is =
             |case: &Case| case.transport == transport && case.work == work && case.wait == wait;
         results.results.iter().any(|row| is(&row.case))
     };
-    let said = |((transport, work, wait), sizes): ((Name, Work, Wait), Vec<usize>)| {
+    let said = |((transport, work, wait), sizes): ((Entrant, Work, Wait), Vec<usize>)| {
         let what = format!("{} {} {}", transport.word(), work.word(), wait.word());
         match measured((transport, work, wait)) {
             true => format!("{what} {}", sizes.into_iter().map(size).collect::<Vec<_>>().join("/")),
@@ -129,7 +142,36 @@ fn by_reason(results: &Results) -> BTreeMap<&str, Vec<String>> {
     reasons.into_iter().map(|(reason, cases)| (reason, said(cases))).collect()
 }
 
-pub(super) fn size(bytes: usize) -> String {
+/// A table without lines, for eyes and for `awk`.
+pub fn sheet() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+/// The table's lines, from the left edge on.
+pub fn lines(table: &Table) -> String {
+    table.lines().fold(String::new(), |text, line| {
+        let line = line.strip_prefix(' ').unwrap_or(&line).trim_end();
+        text + line + "\n"
+    })
+}
+
+/// The text on one line and without control characters: names come from
+/// strangers, and the terminal obeys escapes.
+pub fn plain(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         b if b >= 1 << 20 && b % (1 << 20) == 0 => format!("{}MiB", b >> 20),
         b if b >= 1024 && b % 1024 == 0 => format!("{}KiB", b >> 10),
@@ -138,7 +180,7 @@ pub(super) fn size(bytes: usize) -> String {
 }
 
 /// Three digits or so and a unit, without a space between them.
-pub(super) fn time(ns: f64) -> String {
+pub(crate) fn time(ns: f64) -> String {
     match ns {
         ns if ns.is_nan() => "-".into(),
         ns if ns < 1e3 => format!("{}ns", digits(ns)),
@@ -149,7 +191,7 @@ pub(super) fn time(ns: f64) -> String {
 }
 
 /// The same for a number, by thousands.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         v if v.is_nan() => "-".into(),
         0.0 => "0".into(),
@@ -174,9 +216,9 @@ fn ratio(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::Disturbed;
-    use super::super::results::tests::{case, results, sample};
     use super::*;
+    use crate::machine::Disturbed;
+    use crate::results::tests::{case, results, sample};
 
     #[test]
     fn the_longest_figures_fit_100_columns() {
@@ -188,10 +230,10 @@ mod tests {
                 sample(&[88_800_000], [1.0, 1.0]),
             ]
         };
-        let mut long = case(Name::UnixSeqpacket);
+        let mut long = case("unix-seqpacket");
         long.size = 1000 << 10;
         let mut slot = long;
-        slot.transport = Name::Floor;
+        slot.transport = case("floor").transport;
         let samples = BTreeMap::from([(long, runs()), (slot, runs())]);
         let disturbed = Disturbed { stolen: 0.5, others: 0.5, throttled: 1_000_000 };
         let page = page(&results(&samples, disturbed));

@@ -7,14 +7,14 @@ use std::path::Path;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 
-use super::results::{Results, Row};
-use super::work::PS;
+use crate::results::{Results, Row};
+use crate::work::PS;
 
 /// Steps for each halving of the distance to 100 %.
 const STEPS: u32 = 5;
 
 /// One file for each row, times in nanoseconds, all runs together.
-pub(super) fn write(results: &Results, dir: &Path) -> anyhow::Result<()> {
+pub fn write(results: &Results, dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making the folder {}", dir.display()))?;
     for row in &results.results {
         let path = dir.join(format!("{}.hgrm", name(row)));
@@ -54,7 +54,7 @@ fn text(times: &Histogram<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::bench::work;
+    use crate::work;
 
     #[test]
     fn the_counts_rise_to_all_and_the_last_line_is_the_whole() {

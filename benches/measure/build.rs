@@ -1,4 +1,4 @@
-//! The commit that the tool is built from, where there is a checkout and a `git` to ask; nothing otherwise.
+//! The commit that a bench is built from, where there is a checkout and a `git` to ask; nothing otherwise.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,13 +14,13 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src");
     // A package that somebody has unpacked inside another checkout is not of that checkout.
-    let root = Path::new("..").canonicalize().ok();
+    let root = Path::new("../..").canonicalize().ok();
     let checkout = git(&["rev-parse", "--show-toplevel"]);
     if root.is_none() || root.as_deref() != checkout.as_deref().map(Path::new) {
         return;
     }
-    println!("cargo::rerun-if-changed=../src");
-    println!("cargo::rerun-if-changed=../benches/transports/src");
+    println!("cargo::rerun-if-changed=../../src");
+    println!("cargo::rerun-if-changed=../transports/src");
     // Where a checkout notes that it is at another commit; what is not there would be looked at again every time.
     for file in ["HEAD", "logs/HEAD", "index"] {
         let path = git(&["rev-parse", "--git-path", file]);

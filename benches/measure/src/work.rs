@@ -1,6 +1,6 @@
-//! What is asked of a transport: four works, as each of the two processes does them.
+//! What is asked of a transport: four works, as each of the two ends does them (a fifth is in `crowd`).
 //!
-//! It knows numbered messages, the clock that both processes share, and when a work is over. It refuses to know which
+//! It knows numbered messages, the clock that both ends share, and when a work is over. It refuses to know which
 //! transport it is given, and what the figures mean.
 
 use std::io;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Work {
+pub enum Work {
     /// The client sends, the server answers with a message of the same size; timed by the client.
     Roundtrip,
     /// The client sends as fast as it can; the server times windows of messages.
@@ -23,45 +23,51 @@ pub(super) enum Work {
     Wake,
     /// A message at every tick of a rate: from the moment that it was due until it is there.
     FixedRate,
+    /// Two senders and two receivers of one channel; a receiver times windows of what both receive.
+    #[serde(rename = "stream-2x2")]
+    Crowd,
 }
 
 impl Work {
-    pub(super) const ALL: [Work; 4] = [Work::Roundtrip, Work::Stream, Work::Wake, Work::FixedRate];
+    /// What is asked of two ends.
+    pub const ALL: [Work; 4] = [Work::Roundtrip, Work::Stream, Work::Wake, Work::FixedRate];
 
-    pub(super) fn word(self) -> &'static str {
+    /// The word.
+    pub fn word(self) -> &'static str {
         match self {
             Work::Roundtrip => "roundtrip",
             Work::Stream => "stream",
             Work::Wake => "wake",
             Work::FixedRate => "fixed-rate",
+            Work::Crowd => "stream-2x2",
         }
     }
 
     /// The process that has the figures.
-    pub(super) fn timed_by_the_client(self) -> bool {
+    pub(crate) fn timed_by_the_client(self) -> bool {
         self == Work::Roundtrip
     }
 }
 
 /// How long a work goes on.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// So long, the warm-up in the first fifth of it, but [`LEAST`] figures in any case.
-    pub(super) run: Duration,
+    pub(crate) run: Duration,
     /// No more messages than these, and none of them warm-up.
-    pub(super) messages: Option<u64>,
+    pub(crate) messages: Option<u64>,
     /// Messages a second of a fixed rate.
-    pub(super) rate: u64,
+    pub(crate) rate: u64,
 }
 
 /// So many figures are taken even when the time is over.
 const LEAST: u64 = 3;
 /// The first fifth is warm-up.
-const WARM_UP: u32 = 5;
+pub(crate) const WARM_UP: u32 = 5;
 /// So long a receiver is left alone, that it may sleep; a little more or less from one message to the next.
 const GAP: Duration = Duration::from_millis(1);
 const GAP_STEP: Duration = Duration::from_micros(37);
-const WINDOW: Duration = Duration::from_millis(1);
+pub(crate) const WINDOW: Duration = Duration::from_millis(1);
 /// From the server's being ready to the first message of a fixed rate.
 const START: Duration = Duration::from_micros(500);
 
@@ -71,25 +77,25 @@ const GOT: usize = 3;
 const BEGUN: usize = 4;
 
 /// Latencies are counted in picoseconds: a message of a stream takes a few nanoseconds.
-pub(super) const PS: f64 = 1000.0;
+pub(crate) const PS: f64 = 1000.0;
 
 /// What was timed.
 #[derive(Debug)]
-pub(super) struct Times {
+pub(crate) struct Times {
     clock: Clock,
-    pub(super) histogram: Histogram<u64>,
+    pub(crate) histogram: Histogram<u64>,
     /// Messages that the figures are about, and how long they took together.
-    pub(super) messages: u64,
-    pub(super) ns: f64,
+    pub(crate) messages: u64,
+    pub(crate) ns: f64,
 }
 
 /// A histogram of times: up to a minute, three digits.
-pub(super) fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000_000, 3).expect("bounds that make sense")
 }
 
 impl Times {
-    fn new(clock: Clock) -> Times {
+    pub(crate) fn new(clock: Clock) -> Times {
         Times { clock, histogram: histogram(), messages: 0, ns: 0.0 }
     }
 
@@ -97,10 +103,18 @@ impl Times {
     fn add(&mut self, ticks: u64) {
         self.histogram.saturating_record((self.clock.ns(ticks) * PS) as u64);
     }
+
+    /// So many messages in so long: the mean is one figure.
+    pub(crate) fn window(&mut self, ticks: u64, count: u64) {
+        let ns = self.clock.ns(ticks);
+        self.histogram.saturating_record((ns * PS / count as f64) as u64);
+        self.messages += count;
+        self.ns += ns;
+    }
 }
 
 /// The mean of the middle four fifths, in nanoseconds: what neither the steps of the clock nor interruptions move.
-pub(super) fn typical(times: &Histogram<u64>) -> f64 {
+pub(crate) fn typical(times: &Histogram<u64>) -> f64 {
     let (low, high) = (times.len() / 10, times.len() - times.len() / 10);
     let (mut below, mut sum) = (0, 0.0);
     for step in times.iter_recorded() {
@@ -112,30 +126,39 @@ pub(super) fn typical(times: &Histogram<u64>) -> f64 {
     sum / PS / (high - low) as f64
 }
 
-/// What one process did.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub(super) times: Option<Times>,
-    /// Messages that passed in either direction, warm-up included.
-    pub(super) messages: u64,
-    /// System calls that the work itself made, to let time pass.
-    pub(super) own_calls: u64,
+/// How many messages pass between two looks at the clock: 16 KiB of them, at most 256, so that it does not show.
+pub(crate) fn stride(size: usize) -> u64 {
+    (16 * 1024 / size as u64).clamp(1, 256)
 }
 
-/// What both processes have when a work begins.
-pub(super) struct Ends<'a, T, R> {
-    pub(super) tx: T,
-    pub(super) rx: R,
-    pub(super) board: &'a Board,
-    pub(super) clock: Clock,
-    pub(super) size: usize,
+/// What one side did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) times: Option<Times>,
+    /// Messages that passed in either direction, warm-up included.
+    pub(crate) messages: u64,
+    /// System calls that the work itself made, to let time pass.
+    pub(crate) own_calls: u64,
+}
+
+/// What both sides have when a work begins.
+pub(crate) struct Ends<'a, T, R> {
+    pub(crate) tx: T,
+    pub(crate) rx: R,
+    pub(crate) board: &'a Board,
+    pub(crate) clock: Clock,
+    pub(crate) size: usize,
     /// The client turns a bit of this message.
-    pub(super) spoil: Option<u64>,
+    pub(crate) spoil: Option<u64>,
+}
+
+fn alone() -> io::Error {
+    io::Error::other("two ends are no crowd")
 }
 
 impl<T: Tx, R: Rx> Ends<'_, T, R> {
     /// The client's part.
-    pub(super) fn ask(&mut self, work: Work, limits: &Limits) -> io::Result<Done> {
+    pub(crate) fn ask(&mut self, work: Work, limits: &Limits) -> io::Result<Done> {
         let mut source = Source::new(self.size);
         if let Some(number) = self.spoil {
             source.spoil(number);
@@ -145,16 +168,18 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             Work::Stream => self.pour(source, limits),
             Work::Wake => self.rouse(source, limits),
             Work::FixedRate => self.pace(source, limits),
+            Work::Crowd => Err(alone()),
         }
     }
 
     /// The server's part.
-    pub(super) fn answer(&mut self, work: Work, limits: &Limits) -> io::Result<Done> {
+    pub(crate) fn answer(&mut self, work: Work, limits: &Limits) -> io::Result<Done> {
         match work {
             Work::Roundtrip => self.reply(),
             Work::Stream => self.drain(limits),
             Work::Wake => self.be_roused(),
             Work::FixedRate => self.keep_pace(limits),
+            Work::Crowd => Err(alone()),
         }
     }
 
@@ -205,19 +230,14 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
         Ok(Done { times: None, messages: 0, own_calls: 0 })
     }
 
-    /// How many messages pass between two looks at the clock: 16 KiB of them, at most 256, so that it does not show.
-    fn stride(&self) -> u64 {
-        (16 * 1024 / self.size as u64).clamp(1, 256)
-    }
-
     fn pour(&mut self, mut source: Source, limits: &Limits) -> io::Result<Done> {
         let most = limits.messages.unwrap_or(u64::MAX);
         let end = self.clock.now() + self.clock.ticks(limits.run);
         // The server needs a window after its warm-up, and may begin later.
-        let least = if limits.messages.is_some() { 1 } else { self.stride() * 8 };
+        let least = if limits.messages.is_some() { 1 } else { stride(self.size) * 8 };
         let mut sent = 0;
         while sent < most && (sent < least || self.clock.now() < end) {
-            for _ in 0..self.stride().min(most - sent) {
+            for _ in 0..stride(self.size).min(most - sent) {
                 source.emit(|message| self.tx.send(message))?;
                 sent += 1;
             }
@@ -233,7 +253,7 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
         let begun = self.clock.now();
         let warm = begun + self.clock.ticks(limits.run / WARM_UP);
         let window = self.clock.ticks(WINDOW.min(limits.run / 20)).max(1);
-        let stride = self.stride();
+        let stride = stride(self.size);
         let (mut received, mut warming) = (0, true);
         let (mut start, mut count) = (begun, 0);
         'run: loop {
@@ -250,7 +270,7 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
                     (warming, start, count) = (false, now, 0);
                 }
             } else if now - start >= window {
-                self.window(&mut times, now - start, count);
+                times.window(now - start, count);
                 (start, count) = (now, 0);
             }
         }
@@ -258,16 +278,9 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             // Too short for a window: all that there was is one.
             let (since, count) =
                 if warming || count == 0 { (begun, received) } else { (start, count) };
-            self.window(&mut times, self.clock.now() - since, count);
+            times.window(self.clock.now() - since, count);
         }
         Ok(Done { times: Some(times), messages: received, own_calls: 0 })
-    }
-
-    fn window(&self, times: &mut Times, ticks: u64, count: u64) {
-        let ns = self.clock.ns(ticks);
-        times.histogram.saturating_record((ns * PS / count as f64) as u64);
-        times.messages += count;
-        times.ns += ns;
     }
 
     /// Lets the receiver sleep, then sends; and again when that has arrived.

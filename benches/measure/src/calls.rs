@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use crate::signals::Signals;
+use crate::Stop;
 
 const MARK: Signal = Signal::SIGURG;
 /// Looks for the next stop before a short sleep.
@@ -30,7 +30,7 @@ struct Traced {
 }
 
 /// Seizes the children. They wait for the word to begin; an error is a machine where that is not allowed.
-pub(super) fn seize(pids: [Pid; 2]) -> nix::Result<()> {
+pub(crate) fn seize(pids: [Pid; 2]) -> nix::Result<()> {
     for pid in pids {
         ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD)?;
         ptrace::interrupt(pid)?;
@@ -40,10 +40,10 @@ pub(super) fn seize(pids: [Pid; 2]) -> nix::Result<()> {
 
 /// Follows the children from their first mark to their second and lets them go there; gives the calls of each, or
 /// nothing if one of them is gone before that.
-pub(super) fn count(
+pub(crate) fn count(
     pids: [Pid; 2],
     patience: Duration,
-    signals: &Signals,
+    stop: Stop<'_>,
 ) -> anyhow::Result<Option<[u64; 2]>> {
     let mut traced = pids.map(|pid| Traced { pid, marks: 0, stops: 0 });
     let (end, mut idle) = (Instant::now() + patience, 0);
@@ -67,7 +67,7 @@ pub(super) fn count(
             }
         }
         if idle > 0 {
-            ensure!(signals.asked().is_none(), "interrupted");
+            ensure!(!stop(), "interrupted");
             ensure!(Instant::now() < end, "a run whose calls were counted did not end");
             if idle > LOOKS {
                 std::thread::sleep(NAP);
