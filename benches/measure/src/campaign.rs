@@ -135,7 +135,8 @@ impl Bench<'_> {
         for &work in &self.plan.work {
             for &wait in &self.plan.wait {
                 for &size in &self.plan.size {
-                    for &transport in &self.plan.entrants {
+                    let asked = self.plan.entrants.iter().filter(|one| one.is_asked(work));
+                    for &transport in asked {
                         let place = transport.place();
                         cases.insert(Case { work, place, wait, size, transport });
                     }

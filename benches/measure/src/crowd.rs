@@ -129,11 +129,14 @@ fn receive(job: &Job, side: Side, board: &Board, rx: &mut impl Rx) -> io::Result
     let warm = begun + clock.ticks(job.limits.run / WARM_UP);
     let window = clock.ticks(WINDOW).max(1);
     let (mut count, mut start, mut before) = (Count::default(), None, 0);
+    let mut wrong = None;
     'run: loop {
         for _ in 0..stride(size) {
-            match check.look(rx.recv()?).map_err(io::Error::other)? {
-                Seen::Next(number) => count.add(number),
-                Seen::End => break 'run,
+            match check.look(rx.recv()?) {
+                Ok(Seen::Next(number)) => count.add(number),
+                Ok(Seen::End) => break 'run,
+                // It goes on receiving: a sender that found no room would keep its side from telling.
+                Err(error) => wrong = wrong.or(Some(error)),
             }
         }
         if side == Side::Client {
@@ -150,6 +153,9 @@ fn receive(job: &Job, side: Side, board: &Board, rx: &mut impl Rx) -> io::Result
             }
             _ => {}
         }
+    }
+    if let Some(wrong) = wrong {
+        return Err(io::Error::other(wrong));
     }
     if times.messages == 0 && side == Side::Server {
         // Too short for a window: all that there was is one.
@@ -176,4 +182,148 @@ fn compare(side: Side, board: &Board, times: Option<Times>) -> io::Result<Done> 
     }
     let messages = if side == Side::Server { got[0] } else { 0 };
     Ok(Done { times, messages, own_calls: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use quoit_transports::{Clock, Shape, Wait};
+
+    use super::*;
+    use crate::work::{Limits, Work};
+
+    /// What a queue does to the message that is put at a place.
+    #[derive(Clone, Copy)]
+    enum Fault {
+        None,
+        Loses,
+        Repeats,
+    }
+
+    const SIZE: usize = 16;
+    const PLACE: usize = 1000;
+
+    struct Queue {
+        messages: VecDeque<Vec<u8>>,
+        put: usize,
+        fault: Fault,
+    }
+
+    #[derive(Clone)]
+    struct End(Arc<Mutex<Queue>>, Vec<u8>);
+
+    impl Tx for End {
+        fn send(&mut self, message: &[u8]) -> io::Result<()> {
+            let mut queue = self.0.lock().unwrap();
+            let message = message.to_vec();
+            queue.put += 1;
+            match (queue.put, queue.fault) {
+                (PLACE, Fault::Loses) => return Ok(()),
+                (PLACE, Fault::Repeats) => queue.messages.push_back(message.clone()),
+                _ => {}
+            }
+            queue.messages.push_back(message);
+            Ok(())
+        }
+    }
+
+    impl Rx for End {
+        fn recv(&mut self) -> io::Result<&[u8]> {
+            loop {
+                let mut queue = self.0.lock().unwrap();
+                // Nothing is taken before the place of the fault is full.
+                if queue.put > PLACE + 1
+                    && let Some(message) = queue.messages.pop_front()
+                {
+                    self.1 = message;
+                    return Ok(&self.1);
+                }
+                drop(queue);
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Both sides over such a queue: what they say, in no order.
+    fn both(fault: Fault, spoil: Option<u64>) -> Vec<io::Result<Outcome>> {
+        let queue = Queue { messages: VecDeque::new(), put: 0, fault };
+        let end = End(Arc::new(Mutex::new(queue)), Vec::new());
+        let job = Job {
+            rank: 0,
+            shape: Shape { size: SIZE, wait: Wait::Spin },
+            side: None,
+            work: Work::Crowd,
+            limits: Limits { run: Duration::from_millis(20), messages: None, rate: 1 },
+            floor: Some(Duration::from_millis(1)),
+            cores: None,
+            clock: Clock::Kernel,
+            spoil,
+            names: Vec::new(),
+        };
+        let board = Board::create().unwrap();
+        let (say, hear) = std::sync::mpsc::channel();
+        for side in [Side::Client, Side::Server] {
+            let boards = [board.try_clone().unwrap(), board.try_clone().unwrap()];
+            let (say, job, ends) = (say.clone(), job.clone(), (end.clone(), end.clone()));
+            thread::spawn(move || {
+                // Whoever has heard enough is gone.
+                let _ = say.send(part(&job, side, boards, ends));
+            });
+        }
+        drop(say);
+        // Who waits for one that has failed goes on until the process ends.
+        let mut said = Vec::new();
+        for outcome in hear {
+            let failed = outcome.is_err();
+            said.push(outcome);
+            if failed {
+                break;
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn what_two_and_two_hand_on_is_counted_and_timed() {
+        let said = both(Fault::None, None);
+        let outcomes: Vec<Outcome> = said.into_iter().map(Result::unwrap).collect();
+        let messages: u64 = outcomes.iter().map(|outcome| outcome.messages).sum();
+        let figures: Vec<_> = outcomes.iter().filter_map(|o| o.figures.as_ref()).collect();
+        assert_eq!((outcomes.len(), figures.len()), (2, 1));
+        assert!(messages > PLACE as u64 && figures[0].messages <= messages);
+    }
+
+    #[test]
+    fn one_message_lost_repeated_or_spoilt_between_four_is_noticed() {
+        for (fault, spoil) in [
+            (Fault::Loses, None),
+            (Fault::Repeats, None),
+            (Fault::None, Some(2)),
+            (Fault::None, Some(3)),
+        ] {
+            let error = both(fault, spoil).pop().unwrap().expect_err("nobody noticed");
+            // A receiver may have seen by itself what was repeated.
+            let words = match spoil {
+                Some(number) => vec![format!("message {number} did not arrive")],
+                None => {
+                    ["they are not the same", "one before it came after it"].map(Into::into).into()
+                }
+            };
+            assert!(words.iter().any(|word| error.to_string().contains(word)), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_that_came_twice_does_not_make_up_for_those_that_did_not_come() {
+        let board = Board::open(Board::create().unwrap()).unwrap();
+        for (tally, numbers) in [(SENT, [0, 1, 2, 3]), (GOT, [0, 1, 1, 4])] {
+            let mut count = Count::default();
+            numbers.into_iter().for_each(|number| count.add(number));
+            tally.add(&board, &count);
+        }
+        assert_ne!(SENT.read(&board), GOT.read(&board));
+    }
 }

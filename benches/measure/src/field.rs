@@ -39,9 +39,6 @@ pub trait Channel {
     /// The receiving end.
     type Rx: Rx + Send + 'static;
 
-    /// Whether an end can sleep.
-    const SLEEPS: bool = false;
-
     /// Makes one way.
     fn make(shape: &Shape) -> Result<(Self::Tx, Self::Rx), Refusal>;
 }
@@ -80,13 +77,15 @@ impl Kind {
     }
 
     /// A channel between two threads. `fits` refuses messages that it cannot carry; `crowd` is for two and two.
-    pub fn together(
-        sleeps: bool,
-        fits: fn(&Shape) -> Result<(), Refusal>,
-        run: Run,
-        crowd: Option<Run>,
-    ) -> Kind {
-        Kind { place: Place::Threads, queues: true, sleeps, lay: Lay::Nothing(fits), run, crowd }
+    pub fn together(fits: fn(&Shape) -> Result<(), Refusal>, run: Run, crowd: Option<Run>) -> Kind {
+        Kind {
+            place: Place::Threads,
+            queues: true,
+            sleeps: false,
+            lay: Lay::Nothing(fits),
+            run,
+            crowd,
+        }
     }
 }
 
@@ -151,16 +150,21 @@ impl Entrant {
         }
     }
 
+    /// Whether that is asked of it at all: two and two only of those that may be.
+    pub(crate) fn is_asked(&self, work: Work) -> bool {
+        work != Work::Crowd || self.kind.crowd.is_some()
+    }
+
     /// What makes no sense for it, and why.
     pub(crate) fn senseless(&self, work: Work, wait: Wait) -> Option<&'static str> {
-        if !self.kind.sleeps && wait != Wait::Spin {
+        if self.kind.place == Place::Threads && wait != Wait::Spin {
+            Some("between threads it is only asked to spin")
+        } else if !self.kind.sleeps && wait != Wait::Spin {
             Some("there is nothing that could sleep: it only spins")
         } else if !self.kind.queues && work != Work::Roundtrip {
             Some("one slot holds one message: it only answers")
         } else if work == Work::Wake && wait == Wait::Spin {
             Some("who spins does not sleep")
-        } else if work == Work::Crowd && self.kind.crowd.is_none() {
-            Some("it is asked of channels between threads that have many ends")
         } else {
             None
         }

@@ -42,10 +42,10 @@ pub use shared::Board;
 pub use eventfd::EventFd;
 pub use floor::Floor;
 pub use futex::Futex;
-pub use mpmc::Mpmc;
+pub use mpmc::{Mpmc, MpmcRx, MpmcTx};
 pub use mqueue::Mqueue;
 pub use pipe::Pipe;
-pub use spsc::Spsc;
+pub use spsc::{Spsc, SpscRx, SpscTx};
 pub use tcp::Tcp;
 pub use unix_dgram::UnixDgram;
 pub use unix_seqpacket::UnixSeqpacket;
@@ -193,7 +193,7 @@ pub struct Laid {
 
 impl Laid {
     /// No names, only descriptors.
-    fn of(client: Vec<OwnedFd>, server: Vec<OwnedFd>) -> Laid {
+    pub fn of(client: Vec<OwnedFd>, server: Vec<OwnedFd>) -> Laid {
         Laid {
             client: Kit { fds: client, names: Vec::new() },
             server: Kit { fds: server, names: Vec::new() },
@@ -202,7 +202,7 @@ impl Laid {
     }
 
     /// The same names for both, the way from client to server first.
-    fn named(names: Vec<Named>) -> Laid {
+    pub fn named(names: Vec<Named>) -> Laid {
         let all: Vec<String> = names.iter().map(|named| named.text().into()).collect();
         Laid {
             client: Kit { fds: Vec::new(), names: all.clone() },
@@ -221,12 +221,15 @@ pub enum Named {
     Queue(String),
     /// A slot of this process.
     Slot(String),
+    /// A file.
+    File(String),
 }
 
 impl Named {
-    fn text(&self) -> &str {
+    /// The name.
+    pub fn text(&self) -> &str {
         match self {
-            Named::Ring(name) | Named::Queue(name) | Named::Slot(name) => name,
+            Named::Ring(name) | Named::Queue(name) | Named::Slot(name) | Named::File(name) => name,
         }
     }
 }
@@ -238,12 +241,13 @@ impl Drop for Named {
             Named::Ring(name) => drop(quoit::unlink(name.as_str())),
             Named::Queue(name) => drop(nix::mqueue::mq_unlink(name.as_str())),
             Named::Slot(name) => futex::forget(name),
+            Named::File(name) => drop(std::fs::remove_file(name)),
         }
     }
 }
 
 /// A name that nobody else has.
-fn draw(way: &str) -> String {
+pub fn draw(way: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     format!("bench-{}-{now:x}-{way}", std::process::id())
 }
@@ -294,12 +298,12 @@ pub trait Rx {
 }
 
 /// So many descriptors, in their order.
-fn unpack<const N: usize>(kit: Kit) -> io::Result<[OwnedFd; N]> {
+pub fn unpack<const N: usize>(kit: Kit) -> io::Result<[OwnedFd; N]> {
     kit.fds.try_into().map_err(|_| io::Error::other("not the descriptors that this transport has"))
 }
 
 /// The name to send to and the name to receive from, of the two that [`Laid::named`] gives.
-fn ways(kit: &Kit, side: Side) -> io::Result<(&str, &str)> {
+pub fn ways(kit: &Kit, side: Side) -> io::Result<(&str, &str)> {
     match (side, kit.names.as_slice()) {
         (Side::Client, [there, back]) => Ok((there, back)),
         (Side::Server, [there, back]) => Ok((back, there)),

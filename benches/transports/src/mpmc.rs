@@ -17,14 +17,36 @@ pub struct Mpmc;
 const SLOTS: usize = 1024;
 const MEMORY: usize = 32 << 20;
 
+impl Mpmc {
+    /// How many slots a ring of that shape has.
+    pub fn slots(shape: &Shape) -> usize {
+        // A ring has a power of two of them; `MEMORY` and `LONGEST` are powers of two, so at least 16 fit.
+        SLOTS.min(MEMORY / shape.size.next_power_of_two())
+    }
+
+    fn options(shape: &Shape) -> Options {
+        Options::new().capacity(Self::slots(shape)).max_len(shape.size)
+    }
+
+    /// One ring between threads of this process.
+    pub fn channel(shape: &Shape) -> io::Result<(MpmcTx, MpmcRx)> {
+        let (tx, rx) = mpmc::channel(&Self::options(shape)).map_err(io::Error::other)?;
+        Ok(Self::waiting(tx, rx, shape))
+    }
+
+    fn waiting(tx: mpmc::Sender, rx: mpmc::Receiver, shape: &Shape) -> (MpmcTx, MpmcRx) {
+        tx.set_wait(shape.wait.of_a_ring());
+        rx.set_wait(shape.wait.of_a_ring());
+        (MpmcTx(tx), MpmcRx { end: rx, message: vec![0; shape.size + 1] })
+    }
+}
+
 impl Transport for Mpmc {
     type Tx = MpmcTx;
     type Rx = MpmcRx;
 
     fn lay(shape: &Shape) -> Result<Laid, Refusal> {
-        // A ring has a power of two of them; `MEMORY` and `LONGEST` are powers of two, so at least 16 fit.
-        let fit = MEMORY / shape.size.next_power_of_two();
-        let options = Options::new().capacity(SLOTS.min(fit)).max_len(shape.size);
+        let options = Self::options(shape);
         let names = vec![Named::Ring(draw("there")), Named::Ring(draw("back"))];
         for name in &names {
             mpmc::create(name.text(), &options).map_err(io::Error::other)?;
@@ -36,14 +58,12 @@ impl Transport for Mpmc {
         let (to, from) = crate::ways(&kit, side)?;
         let tx = mpmc::Sender::open(to).map_err(io::Error::other)?;
         let rx = mpmc::Receiver::open(from).map_err(io::Error::other)?;
-        tx.set_wait(shape.wait.of_a_ring());
-        rx.set_wait(shape.wait.of_a_ring());
-        Ok((MpmcTx(tx), MpmcRx { end: rx, message: vec![0; shape.size + 1] }))
+        Ok(Self::waiting(tx, rx, shape))
     }
 }
 
 /// The sending end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MpmcTx(mpmc::Sender);
 
 impl Tx for MpmcTx {
@@ -54,7 +74,7 @@ impl Tx for MpmcTx {
 }
 
 /// The receiving end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MpmcRx {
     end: mpmc::Receiver,
     /// A byte longer than a message, to see one that is too long.

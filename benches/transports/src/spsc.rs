@@ -16,12 +16,32 @@ pub struct Spsc;
 /// Of a ring; more where messages are longer than an eighth of it.
 const CAPACITY: usize = 1 << 20;
 
+impl Spsc {
+    /// How many bytes a ring of that shape has room for.
+    pub fn room(shape: &Shape) -> usize {
+        CAPACITY.max((shape.size * 8).next_power_of_two())
+    }
+
+    /// One ring between two threads of this process.
+    pub fn channel(shape: &Shape) -> io::Result<(SpscTx, SpscRx)> {
+        let options = Options::new().capacity(Self::room(shape));
+        let (tx, rx) = spsc::channel(&options).map_err(io::Error::other)?;
+        Ok(Self::waiting(tx, rx, shape))
+    }
+
+    fn waiting(mut tx: spsc::Sender, mut rx: spsc::Receiver, shape: &Shape) -> (SpscTx, SpscRx) {
+        tx.set_wait(shape.wait.of_a_ring());
+        rx.set_wait(shape.wait.of_a_ring());
+        (SpscTx(tx), SpscRx { end: rx, message: vec![0; shape.size + 1] })
+    }
+}
+
 impl Transport for Spsc {
     type Tx = SpscTx;
     type Rx = SpscRx;
 
     fn lay(shape: &Shape) -> Result<Laid, Refusal> {
-        let options = Options::new().capacity(CAPACITY.max((shape.size * 8).next_power_of_two()));
+        let options = Options::new().capacity(Self::room(shape));
         let names = vec![Named::Ring(draw("there")), Named::Ring(draw("back"))];
         for name in &names {
             spsc::create(name.text(), &options).map_err(io::Error::other)?;
@@ -31,11 +51,9 @@ impl Transport for Spsc {
 
     fn ends(kit: Kit, side: Side, shape: &Shape) -> io::Result<(SpscTx, SpscRx)> {
         let (to, from) = crate::ways(&kit, side)?;
-        let mut tx = spsc::Sender::open(to).map_err(io::Error::other)?;
-        let mut rx = spsc::Receiver::open(from).map_err(io::Error::other)?;
-        tx.set_wait(shape.wait.of_a_ring());
-        rx.set_wait(shape.wait.of_a_ring());
-        Ok((SpscTx(tx), SpscRx { end: rx, message: vec![0; shape.size + 1] }))
+        let tx = spsc::Sender::open(to).map_err(io::Error::other)?;
+        let rx = spsc::Receiver::open(from).map_err(io::Error::other)?;
+        Ok(Self::waiting(tx, rx, shape))
     }
 }
 
