@@ -100,6 +100,10 @@ bench *ARGS:
 groups *ARGS:
     cargo bench --bench groups -- {{ARGS}}
 
+# quoit beside other channels, between two processes and between two threads (benches/peers/README.md). Minutes.
+peers *ARGS:
+    cargo run --release -q --locked --manifest-path benches/peers/Cargo.toml -- {{ARGS}}
+
 # Round trips between two processes: percentiles.
 demo:
     cargo run --release -q -p quoit-cli -- demo
