@@ -104,7 +104,6 @@ impl Actor {
             ["lost"] => self.stats().lost.to_string(),
             ["redelivered"] => self.stats().redelivered.to_string(),
             ["messages"] => self.stats().messages.to_string(),
-            ["cpu", verb] => self.cpu(verb),
             ["send_lengths", count] => self.send_lengths(count.parse().unwrap()),
             ["recv_lengths", count] => self.recv_lengths(count.parse().unwrap()),
             ["echo", count] => self.echo(count.parse().unwrap()),
@@ -283,21 +282,6 @@ impl Actor {
         }
     }
 
-    /// What a blocking call that ends with success cost this process, in microseconds of processor time.
-    fn cpu(&mut self, verb: &str) -> String {
-        if verb == "send" {
-            // Not even a line is free.
-            while self.tx().try_send(b"").is_ok() {}
-        }
-        let before = cpu();
-        match verb {
-            "recv" => drop(self.rx().recv().unwrap()),
-            "send" => self.tx().send(b"").unwrap(),
-            _ => panic!("no such verb: {verb}"),
-        }
-        (cpu() - before).as_micros().to_string()
-    }
-
     /// Sends messages of every length from 0 to the longest, by every verb that sends.
     fn send_lengths(&mut self, count: u64) -> String {
         let tx = self.tx();
@@ -368,17 +352,6 @@ impl Actor {
         }
         String::from("ok")
     }
-}
-
-/// The processor time that this process has used.
-fn cpu() -> Duration {
-    // SAFETY: rusage is integers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is a live structure of this frame.
-    let rc = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    assert_eq!(rc, 0);
-    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 /// A message that carries a number: 8 to some hundred bytes, so that messages take one line or several and the end of the

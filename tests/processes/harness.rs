@@ -172,6 +172,12 @@ impl Process {
         self.child.id()
     }
 
+    /// The thread that obeys, as the kernel numbers it.
+    #[allow(dead_code)] // Not every test looks at it.
+    pub(crate) fn thread(&self) -> libc::pid_t {
+        self.thread.parse().unwrap()
+    }
+
     /// Gives an order, whose answer may come later.
     pub(crate) fn tell(&mut self, order: impl Display) {
         self.orders.write_all(format!("{order}\n").as_bytes()).unwrap();

@@ -13,7 +13,6 @@ mod file;
 mod fork;
 mod futex;
 mod harness;
-mod idle;
 mod journal;
 mod seats;
 mod storm;
