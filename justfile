@@ -88,6 +88,11 @@ bigpipe:
 crowd:
     QUOIT_CROWD=full cargo test --release --test crowd -- --nocapture --test-threads=1
 
+# What waiting costs: the part of a core that an idle end uses, calls of the kernel of streams, round trips on one core. For a
+# machine that does nothing else; a minute.
+waiting:
+    QUOIT_WAITING=full cargo test --release --test fast_path waiting -- --nocapture --test-threads=1
+
 # How soon a sleeper learns of a message, and of a death: percentiles.
 latency:
     cargo bench --bench latency

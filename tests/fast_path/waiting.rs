@@ -31,6 +31,11 @@ const TRACED_TRIPS: u32 = 200;
 const TRIPS: u32 = 50_000;
 const TRIPS_BEFORE: u32 = 100;
 
+/// Messages of a stream that a tracer looks at, at full size and else, and those before them.
+const LONG_STREAM: u64 = 20_000_000;
+const STREAM: u64 = 50_000;
+const STREAM_BEFORE: u64 = 10_000;
+
 fn full() -> bool {
     std::env::var_os("QUOIT_WAITING").is_some_and(|what| what == "full")
 }
@@ -58,6 +63,8 @@ macro_rules! waiting {
                         let spell = Duration::from_millis(millis.parse().unwrap());
                         idle(actor, path, verb, wait(how), spell);
                     }
+                    ["stream", how, count] => stream(path, wait(how), count.parse().unwrap()),
+                    ["drain", how, count] => drain(path, wait(how), count.parse().unwrap()),
                     ["ping", how, trips] => ping(actor, path, wait(how), trips.parse().unwrap()),
                     ["pong", how, trips] => pong(path, wait(how), trips.parse().unwrap()),
                     _ => panic!("no such order: {what:?}"),
@@ -81,6 +88,33 @@ macro_rules! waiting {
                 };
                 mark();
                 assert!(timed_out);
+            }
+
+            /// Sends as fast as it can.
+            fn stream(path: &str, wait: Wait, count: u64) {
+                let mut tx = Sender::open(&format!("{path}.stream")).unwrap();
+                tx.set_wait(wait);
+                for number in 0..STREAM_BEFORE + count {
+                    if number == STREAM_BEFORE {
+                        mark();
+                    }
+                    tx.send(&number.to_le_bytes()).unwrap();
+                }
+                mark();
+            }
+
+            fn drain(path: &str, wait: Wait, count: u64) {
+                let mut rx = Receiver::open(&format!("{path}.stream")).unwrap();
+                rx.set_wait(wait);
+                for number in 0..STREAM_BEFORE + count {
+                    if number == STREAM_BEFORE {
+                        mark();
+                    }
+                    let mut bytes = [0; 8];
+                    rx.recv().unwrap().copy_to(&mut bytes);
+                    assert_eq!(u64::from_le_bytes(bytes), number);
+                }
+                mark();
             }
 
             /// Sends and waits for the answer; says how long that took.
@@ -138,8 +172,8 @@ macro_rules! waiting {
     };
 }
 
-waiting!(spsc, Options::new().capacity(4096));
-waiting!(mpmc, Options::new().capacity(64).max_len(8));
+waiting!(spsc, Options::new());
+waiting!(mpmc, Options::new().max_len(8));
 
 /// This thread runs on the first of the cores that it may run on, and on no other.
 fn stay_on_one_core() {
@@ -261,10 +295,50 @@ fn half(process: &mut Process, order: &str) -> Option<Vec<Call>> {
     Some(traced.calls())
 }
 
+/// What both call that do the halves of something.
+fn halves(one: (&mut Process, &str), other: (&mut Process, &str)) -> Option<[Vec<Call>; 2]> {
+    thread::scope(|scope| {
+        let other = scope.spawn(|| half(other.0, other.1));
+        let one = half(one.0, one.1);
+        Some([one?, other.join().unwrap()?])
+    })
+}
+
 /// What is called, so often for each round trip.
 fn tell(calls: &[Call], what: &str, like: impl Fn(&Call) -> bool) -> String {
     let count = calls.iter().filter(|call| like(call)).count();
     format!("{:.2} {what}", count as f64 / f64::from(TRACED_TRIPS))
+}
+
+/// Whoever is quicker waits for the other. How often it calls the kernel meanwhile depends on the machine, so only the full size,
+/// which is for a machine that does nothing else, judges it, and of a sender to one who is awake alone; whoever does not wait calls nothing (`peers`), and whoever blocks never gives way.
+#[test]
+fn a_stream_through_a_ring_that_is_full_and_empty_arrives() {
+    let count = if full() { LONG_STREAM } else { STREAM };
+    for kind in ["spsc", "mpmc"] {
+        for how in ["Block", "Adaptive", "Spin"] {
+            let ring = Ring::new(0);
+            let (mut tx, mut rx) = (ring.process(), ring.process());
+            assert_eq!(tx.ask(format!("wait {kind} create .stream")), "ok");
+            let [stream, drain] =
+                ["stream", "drain"].map(|verb| format!("wait {kind} {verb} {how} {count}"));
+            let Some(calls) = halves((&mut tx, &stream), (&mut rx, &drain)) else {
+                return say("SKIPPED: no process may trace another here");
+            };
+            assert_eq!((tx.answer(), rx.answer()), ("ok".into(), "ok".into()));
+            let gives_way = |call: &Call| call.is(libc::SYS_sched_yield);
+            assert!(how != "Block" || !calls.iter().flatten().any(gives_way), "{kind}");
+            if full() {
+                for (who, calls) in ["sender", "receiver"].into_iter().zip(calls) {
+                    let each = calls.len() as f64 * 10_000.0 / count as f64;
+                    let said =
+                        format!("stream: {kind} {how}: {who}: {each:.2} for 10,000 messages");
+                    say(&format!("{said} ({})", summary(&calls)));
+                    assert!(who == "receiver" || how == "Block" || each < 1.0, "FAIL: {said}");
+                }
+            }
+        }
+    }
 }
 
 /// Each round trip ends although only one of the two can run, and whoever spins gives way meanwhile. A tracer's stops give the core
@@ -277,14 +351,11 @@ fn two_ends_that_share_a_core_take_turns() {
             let (mut one, mut other) = (ring.process(), ring.process());
             assert_eq!(one.ask(format!("wait {kind} create there back")), "ok");
             let pong = format!("wait {kind} pong {how} {TRACED_TRIPS}");
-            let calls = thread::scope(|scope| {
-                let pong = scope.spawn(|| half(&mut other, &pong));
-                let ping = half(&mut one, &format!("wait {kind} ping {how} {TRACED_TRIPS}"));
-                Some([ping?, pong.join().unwrap()?].concat())
-            });
-            let Some(calls) = calls else {
+            let ping = format!("wait {kind} ping {how} {TRACED_TRIPS}");
+            let Some(calls) = halves((&mut one, &ping), (&mut other, &pong)) else {
                 return say("SKIPPED: no process may trace another here");
             };
+            let calls = calls.concat();
             drop(one.answer());
             assert_eq!((one.answer(), other.answer()), ("ok".into(), "ok".into()));
             let gives_way = |call: &Call| call.is(libc::SYS_sched_yield);
