@@ -231,7 +231,31 @@ fn at_most_once_a_forgotten_message_is_counted_lost() {
         assert!(rx.is_empty(), "it was handed out and forgotten, so it is lost");
         assert!(rx.try_recv().unwrap_err().is_empty());
         assert_eq!(rx.stats().lost, 2);
+        tx.send(b"four").unwrap();
+        assert_eq!(rx.recv().unwrap().attempts(), 1, "the count of a lost message went with it");
     });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "needs a file")]
+fn at_most_once_a_receiver_whose_predecessor_lost_the_last_message_waits_for_the_next() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("ring");
+    let path = path.to_str().unwrap();
+    let options = Options::new().capacity(4096).delivery(Delivery::AtMostOnce);
+    let mut tx = Sender::create(path, &options).unwrap();
+    let mut first = Receiver::open_with(path, &options).unwrap();
+    tx.send(b"one").unwrap();
+    std::mem::forget(first.recv().unwrap());
+    drop(first);
+    let mut rx = Receiver::open_with(path, &options).unwrap();
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    assert_eq!(rx.stats().lost, 1);
+    for _ in 0..3 {
+        tx.send(b"").unwrap();
+        assert_eq!(rx.try_recv().unwrap().len(), 0);
+        assert!(rx.try_recv().unwrap_err().is_empty());
+    }
 }
 
 #[test]

@@ -412,7 +412,7 @@ pub struct Consumer {
     /// The last `tail` that was read, if it is ahead of `pos`.
     tail: u64,
     /// Up to here the index says that all is committed, and the end of the memory is not before it: set when a message was taken
-    /// with care.
+    /// with care. Never behind `pos`.
     straight: u64,
     /// Shadow of `taken`.
     taken: u64,
@@ -692,10 +692,8 @@ impl Consumer {
             // Counted before it is released: a death in between counts it twice rather than never (C6).
             self.lost = self.lost.wrapping_add(1);
             self.view.count(LOST, self.lost);
-            self.taken = end;
-            self.freed = true;
-            self.reaches(end);
-            self.release_to(end, end);
+            self.again = 0;
+            self.pass_over(end, end);
             return false;
         }
         let before = if self.at_most_once {
@@ -718,12 +716,19 @@ impl Consumer {
     #[cold]
     fn skip_pad(&mut self, span: u64) {
         let end = self.pos.wrapping_add(span);
-        // A message in hand of a dead predecessor lies behind the pad that it had already released, so `taken` is here.
+        // Its inner lines were scrubbed before it was committed, so its first line suffices.
+        self.pass_over(end, self.pos.wrapping_add(LINE));
+    }
+
+    /// Releases what is handed to nobody, up to `end`, where everything begins anew.
+    fn pass_over(&mut self, end: u64, reset: u64) {
+        // A message in hand of a dead predecessor lies behind a pad that it had already released, so `taken` is here.
         self.taken = end;
         self.freed = true;
         self.reaches(end);
-        // Its inner lines were scrubbed before it was committed, so its first line suffices.
-        self.release_to(end, self.pos.wrapping_add(LINE));
+        // Never behind `pos`: the distance between them bounds what `take_now` takes.
+        self.straight = end;
+        self.release_to(end, reset);
     }
 
     /// Bytes of payload of the message in hand.
