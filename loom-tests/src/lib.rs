@@ -9,6 +9,8 @@
 #[cfg(loom)]
 mod explore;
 #[cfg(any(loom, shuttle))]
+pub mod face;
+#[cfg(any(loom, shuttle))]
 mod outcomes;
 #[cfg(shuttle)]
 mod sample;

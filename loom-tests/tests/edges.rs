@@ -18,7 +18,7 @@ use quoit::model::spsc as bytes;
 use quoit::model::view::View;
 use quoit::model::{Refused, actor, heap, set_light};
 use quoit::{Options, mpmc, spsc};
-use quoit_loom_tests::{Outcomes, explore, explore_wide, sweep};
+use quoit_loom_tests::{Outcomes, explore, explore_wide, face, sweep};
 
 const LINE: u64 = 64;
 
@@ -39,7 +39,7 @@ fn send(tx: &mut bytes::Producer, n: u8) {
 
 /// The next message: its number, and how often it was handed out. It stays in hand.
 fn take(rx: &mut bytes::Consumer) -> (u8, u32) {
-    while !rx.try_take().expect("sound") {
+    while !face::take(rx, 0).expect("sound") {
         thread::yield_now();
     }
     let mut room = [MaybeUninit::uninit(); 8];
@@ -50,7 +50,7 @@ fn take(rx: &mut bytes::Consumer) -> (u8, u32) {
 
 fn receive(rx: &mut bytes::Consumer) -> (u8, u32) {
     let got = take(rx);
-    rx.release();
+    face::release(rx);
     got
 }
 
@@ -110,7 +110,7 @@ fn a_message_that_outlives_two_receivers_says_so_and_the_next_does_not() {
                 let mut rx = attach();
                 assert_eq!(take(&mut rx), (1, 2));
                 taken.set(true);
-                rx.release();
+                face::release(&mut rx);
                 released.set(true);
                 assert_eq!(take(&mut rx), (2, 1));
             });
@@ -122,12 +122,12 @@ fn a_message_that_outlives_two_receivers_says_so_and_the_next_does_not() {
                 let most = 2 + u32::from(taken.get());
                 assert!((2..=3).contains(&attempts), "{attempts}");
                 assert!(attempts <= most || !taken.get(), "{attempts}");
-                rx.release();
+                face::release(&mut rx);
                 (n, attempts) = take(&mut rx);
                 assert_eq!(attempts, 1, "the next one was never handed out");
             }
             assert!(n == 2 && attempts <= 2, "{n} {attempts}");
-            rx.release();
+            face::release(&mut rx);
             ended.is_none()
         });
         sender.join().expect("ends");
@@ -177,7 +177,7 @@ fn at_most_once_a_dead_receivers_message_is_lost_and_one_given_back_is_not() {
                 had.set(1);
                 rx.give_back();
                 assert_eq!(take(&mut rx), (1, 2));
-                rx.release();
+                face::release(&mut rx);
             });
             let mut rx = bytes::Consumer::attach(view, true).expect("sound");
             let (first, attempts) = receive(&mut rx);
@@ -200,6 +200,40 @@ fn at_most_once_a_dead_receivers_message_is_lost_and_one_given_back_is_not() {
     outcomes.are(&["0 1 0", "1 1 0", "1 2 0", "1 2 1"]);
 }
 
+/// C4, R0': what was lost leaves the receiver as if it had never been: the next message is waited for, and counted for itself.
+#[test]
+fn at_most_once_what_comes_behind_a_loss_is_like_any_other() {
+    explore("spsc behind a loss", 10, || {
+        let view = lines();
+        let mut tx = bytes::Producer::attach(view.clone()).expect("sound");
+        send(&mut tx, 1);
+        assert_eq!(take(&mut bytes::Consumer::attach(view.clone(), true).expect("sound")), (1, 1));
+        let mut rx = bytes::Consumer::attach(view, true).expect("sound");
+        assert_eq!(face::take(&mut rx, 0), Ok(false), "its predecessor had it");
+        let sender = thread::spawn(move || {
+            tx.try_send(&[]).expect("room");
+            (2..=3).for_each(|n| send(&mut tx, n));
+        });
+        let receiver = thread::spawn(move || {
+            // As long as what a new receiver compares with.
+            while !face::take(&mut rx, 0).expect("sound") {
+                thread::yield_now();
+            }
+            assert_eq!((rx.len(), rx.attempts()), (0, 1));
+            face::release(&mut rx);
+            rx.has_message().expect("sound");
+            assert_eq!(take(&mut rx), (2, 1));
+            rx.give_back();
+            assert_eq!(take(&mut rx), (2, 2));
+            // Forgotten.
+            assert_eq!(take(&mut rx), (3, 1));
+            assert_eq!(rx.troubles().0, 2);
+        });
+        sender.join().expect("ends");
+        receiver.join().expect("ends");
+    });
+}
+
 /// Payload that looks like records of the lines it lies on.
 fn forge(view: &View, position: u64, lines: u64) {
     for line in 0..lines {
@@ -219,6 +253,32 @@ fn what_a_forgotten_claim_wrote_is_scrubbed_before_the_next_commit() {
         assert_eq!(receive(&mut rx), (0, 1));
         tx.try_claim(60).expect("room");
         forge(&view, 2 * LINE, 1);
+        // A shorter one in its place, forgotten as well.
+        tx.try_claim(8).expect("room");
+        let sender = thread::spawn(move || send(&mut tx, 1));
+        let receiver = thread::spawn(move || {
+            assert_eq!(receive(&mut rx), (1, 1));
+            assert_eq!(rx.has_message(), Ok(false), "nothing that nobody sent");
+        });
+        sender.join().expect("ends");
+        receiver.join().expect("ends");
+    });
+}
+
+/// S2: the same of a batch that was begun and refused.
+#[test]
+fn what_a_refused_batch_wrote_is_scrubbed_before_the_next_commit() {
+    explore("a refused batch and an eager receiver", 10, || {
+        let view = lines();
+        let mut tx = bytes::Producer::attach(view.clone()).expect("sound");
+        let mut rx = bytes::Consumer::attach(view, false).expect("sound");
+        send(&mut tx, 0);
+        assert_eq!(receive(&mut rx), (0, 1));
+        let mut looks_like_a_record = vec![0; 60];
+        looks_like_a_record[48..56]
+            .copy_from_slice(&record::message(2 * LINE, 8, 16).to_ne_bytes());
+        let batch = [looks_like_a_record, vec![0; 1000]];
+        assert_eq!(tx.try_send_batch(&batch), Err(Refused::TooLong));
         let sender = thread::spawn(move || send(&mut tx, 1));
         let receiver = thread::spawn(move || {
             assert_eq!(receive(&mut rx), (1, 1));
@@ -246,11 +306,11 @@ fn what_a_forgotten_claim_wrote_is_scrubbed_under_the_pad_of_a_batch() {
             tx
         });
         let receiver = thread::spawn(move || {
-            while !rx.try_take().expect("sound") {
+            while !face::take(&mut rx, 0).expect("sound") {
                 thread::yield_now();
             }
             assert_eq!(rx.len(), 180);
-            rx.release();
+            face::release(&mut rx);
             rx
         });
         let mut tx = sender.join().expect("ends");
@@ -299,12 +359,12 @@ fn a_receiver_that_looks_before_it_takes_gets_it_whole() {
         let sender = thread::spawn(move || (1..=2).for_each(|n| send(&mut tx, n)));
         let receiver = thread::spawn(move || {
             for n in 1..=2 {
-                while !rx.take_soon(1).expect("sound") {
+                while !face::take(&mut rx, 1).expect("sound") {
                     thread::yield_now();
                 }
                 let mut room = [MaybeUninit::uninit(); 8];
                 assert_eq!((rx.read(&mut room), rx.attempts()), (&mut [n; 8][..], 1));
-                rx.release();
+                face::release(&mut rx);
             }
         });
         sender.join().expect("ends");
@@ -577,6 +637,27 @@ fn a_send_that_waited_wakes_the_receiver() {
     });
 }
 
+/// W1, of a message that was given back: its release is another path.
+#[test]
+fn the_release_of_a_message_that_came_again_wakes_the_sender() {
+    explore("spsc: full waits for what was given back", 10, || {
+        let (mut tx, mut rx) =
+            spsc::channel(&Options::new().capacity(256)).expect("legal in a model");
+        tx.set_wait(quoit::Wait::Block);
+        (1..=4u8).for_each(|n| tx.try_send(&[n; 8]).expect("room"));
+        let sender = thread::spawn(move || {
+            tx.send(&[5; 8]).expect("the receiver stays");
+            tx
+        });
+        let receiver = thread::spawn(move || {
+            rx.try_recv().expect("there").give_back();
+            assert_eq!(rx.try_recv().expect("there").attempts(), 2);
+            rx
+        });
+        drop((sender.join().expect("ends"), receiver.join().expect("ends")));
+    });
+}
+
 // The ring of slots itself.
 
 const A: u32 = 1;
@@ -625,8 +706,9 @@ fn a_receiver_that_looks_before_it_takes_a_slot_gets_it_whole() {
         let receiver = thread::spawn(move || {
             let mut got = Vec::new();
             for _ in 0..2 {
-                if rx.take_soon(1).expect("sound") {
-                    let held = rx.taken();
+                let now = rx.take_now(1).expect("sound");
+                let held = now.or_else(|| rx.take_with_care().expect("sound").then(|| rx.taken()));
+                if let Some(held) = held {
                     let mut room = [MaybeUninit::uninit(); 8];
                     got.push(rx.read(&held, &mut room)[0]);
                     rx.release(&held);

@@ -16,7 +16,7 @@ use quoit::model::view::View;
 use quoit::model::{self, Ordering, Refused, actor, mpmc as slots, spsc as bytes};
 use quoit::mpmc::{self, Message, Receiver, Sender};
 use quoit::{Options, Wait, spsc};
-use quoit_loom_tests::{Outcomes, below, sample};
+use quoit_loom_tests::{Outcomes, below, face, sample};
 use shuttle::sync::atomic::AtomicU32;
 use shuttle::thread;
 
@@ -785,7 +785,7 @@ fn of_one_and_one_who_die_and_come_back_every_message_is_received_once_or_marked
                         let mut rx = bytes::Consumer::attach(view.clone(), false).expect("sound");
                         loop {
                             let over = over.load(Ordering::SeqCst) != 0;
-                            if !rx.try_take().expect("sound") {
+                            if !face::take(&mut rx, 0).expect("sound") {
                                 if over {
                                     break;
                                 }
@@ -802,7 +802,7 @@ fn of_one_and_one_who_die_and_come_back_every_message_is_received_once_or_marked
                                 rx.give_back();
                             } else {
                                 came(Came::Releasing);
-                                rx.release();
+                                face::release(&mut rx);
                                 came(Came::Released);
                             }
                         }

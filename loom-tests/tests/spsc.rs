@@ -14,7 +14,7 @@ use quoit::model::record;
 use quoit::model::spsc::{Consumer, Producer};
 use quoit::model::view::View;
 use quoit::model::{Refused, actor, heap};
-use quoit_loom_tests::{Outcomes, explore, sweep};
+use quoit_loom_tests::{Outcomes, explore, face, sweep};
 
 /// A ring of 4 lines whose positions wrap around 2^64 in the middle of the model.
 fn ring() -> View {
@@ -41,12 +41,12 @@ fn send(tx: &mut Producer, message: &[u8]) {
 /// Receives one message and releases it: its bytes, its position and its attempts.
 fn receive(rx: &mut Consumer) -> (Vec<u8>, u64, u32) {
     loop {
-        match rx.try_take() {
+        match face::take(rx, 0) {
             Ok(true) => {
                 let mut bytes = vec![MaybeUninit::uninit(); rx.len()];
                 let bytes = rx.read(&mut bytes).to_vec();
                 let (position, attempts) = (rx.position(), rx.attempts());
-                rx.release();
+                face::release(rx);
                 return (bytes, position, attempts);
             }
             Ok(false) => loom::thread::yield_now(),

@@ -147,6 +147,11 @@ mod tests {
         assert_eq!((longest.len(), longest.payload()), (ring.max_len(), LINE));
         assert_eq!(read(message(at, ring.max_len() + 1, LINE), at), None, "too long");
         assert_eq!(read(message(at, 1, HEADER), at + 64), None, "names another line");
+        let one = Message::parse(message(at, 1, HEADER), at, ring).expect("legal");
+        assert!(one.is_at(at + 64, message(at + 64, 1, HEADER)), "the same on its own line");
+        assert!(!one.is_at(at + 64, message(at, 1, HEADER)), "names another line");
+        assert!(!one.is_at(at + 64, message(at + 64, 2, HEADER)), "as long as another");
+        assert!(!one.is_at(at + 64, message(at + 64, 1, LINE)), "its payload lies apart");
         let late = 4096 * 6 - 128;
         assert_eq!(read(message(late, 200, LINE), late), None, "straddles the end");
         assert_eq!(read(pad(late, 128), late), Some(Record::Pad { span: 128 }));

@@ -12,8 +12,9 @@
 //!             |            |              |               |                    |
 //!   ----------+------------+--------------+---------------+--------------------+
 //!             | being reset| unread       | in flight     | free: w(p) == 0    |
-//!             |            | committed    | committed     | (below `dirty`:    |
-//!             |            | by index     | in-band only  |  anything)         |
+//!             |            | committed    | committed     | (in the first      |
+//!             |            | by index     | in-band only  | `dirty` bytes:     |
+//!             |            |              |               |  anything)         |
 //! ```
 //!
 //! | word    | written by | says                                                                  |
@@ -32,6 +33,9 @@
 //!   record before it is committed.
 //! - I3. Only the sender writes lines of `[T, head + capacity)`; only the receiver writes lines of `[head, T)`.
 //! - I4. A pad is committed only together with the record behind it.
+//! - I5. From the receiver's position up to its `straight` all is known to be committed, and the end of the memory does not
+//!   lie in between; `straight` is never behind the position. So a record that fits in between needs neither an Acquire nor
+//!   another look at where it ends.
 //!
 //! # Trust
 //!
@@ -412,7 +416,7 @@ pub struct Consumer {
     /// The last `tail` that was read, if it is ahead of `pos`.
     tail: u64,
     /// Up to here the index says that all is committed, and the end of the memory is not before it: set when a message was taken
-    /// with care. Never behind `pos`.
+    /// with care (I5).
     straight: u64,
     /// Shadow of `taken`.
     taken: u64,
@@ -501,7 +505,7 @@ impl Consumer {
         if self.span > self.straight.wrapping_sub(self.pos) || self.taken != self.pos {
             return false;
         }
-        // Relaxed: it lies before an index that was loaded with Acquire (R0').
+        // Relaxed: it lies before an index that was loaded with Acquire (R0', I5).
         let word = self.view.line(self.pos).load(Relaxed);
         if !self.held.is_at(self.pos, word) {
             return self.take_another(word);
@@ -726,7 +730,7 @@ impl Consumer {
         self.taken = end;
         self.freed = true;
         self.reaches(end);
-        // Never behind `pos`: the distance between them bounds what `take_now` takes.
+        // I5.
         self.straight = end;
         self.release_to(end, reset);
     }
