@@ -1,5 +1,5 @@
-//! Whatever stands in the file, a call answers: no panic (the tests run with overflow checks), no access outside the map,
-//! no endless loop.
+//! Every call on a ring in a file into which something was written in between, by those who have it open and by those who
+//! come. Knows where words lie; expects nothing but an answer.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,25 +9,11 @@ use std::time::Duration;
 use quoit::spsc::{Receiver, Sender};
 use quoit::{Delivery, Options, mpmc};
 
-/// A small generator (splitmix64), seeded so that a failure can be run again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n
-    }
-}
+use crate::harness::Random;
+use crate::rounds;
 
 /// The control words of the file, and the first words of its lines.
-fn somewhere(dice: &mut Dice) -> u64 {
+fn somewhere(dice: &mut Random) -> u64 {
     const WORDS: [u64; 20] = [
         0x1000, 0x1080, 0x1088, 0x1098, 0x1100, 0x1110, 0x1118, 0x2000, 0x2080, 0x2088, 0x2090,
         0x2098, 0x20a0, 0x20a8, 0x2100, 0x2118, 0x2120, 0x3000, 0x3080, 0x3ff8,
@@ -40,7 +26,7 @@ fn somewhere(dice: &mut Dice) -> u64 {
 }
 
 /// Near what is right, or anything.
-fn something(dice: &mut Dice, was: u64) -> u64 {
+fn something(dice: &mut Random, was: u64) -> u64 {
     match dice.below(6) {
         0 => was.wrapping_add(64).wrapping_sub(dice.below(3) * 64),
         1 => was ^ (1 << dice.below(64)),
@@ -49,11 +35,11 @@ fn something(dice: &mut Dice, was: u64) -> u64 {
             [0, 1, 63, 64, 4095, 4096, 1 << 31, 1 << 32, 1 << 63, u64::MAX][dice.below(10) as usize]
         }
         4 => (1 + dice.below(3)) << 40 | dice.below(4200),
-        _ => dice.roll(),
+        _ => dice.next(),
     }
 }
 
-fn use_them(dice: &mut Dice, tx: Option<&mut Sender>, rx: Option<&mut Receiver>) {
+fn use_them(dice: &mut Random, tx: Option<&mut Sender>, rx: Option<&mut Receiver>) {
     if let Some(tx) = tx {
         for _ in 0..dice.below(20) {
             let len = dice.below(2100) as usize;
@@ -85,19 +71,9 @@ fn use_them(dice: &mut Dice, tx: Option<&mut Sender>, rx: Option<&mut Receiver>)
     }
 }
 
-/// The dice, and how often to throw them: what the environment says, or something to start with.
-fn dice(rounds: u64) -> (Dice, u64) {
-    let told = |name: &str| std::env::var(name).ok().and_then(|told| told.parse().ok());
-    let seed = told("QUOIT_TEST_SEED").unwrap_or(7);
-    let rounds = told("QUOIT_TEST_ROUNDS").unwrap_or(rounds);
-    #[allow(clippy::print_stdout)] // Shown when the test fails.
-    let () = println!("QUOIT_TEST_SEED={seed} QUOIT_TEST_ROUNDS={rounds}");
-    (Dice(seed), rounds)
-}
-
 #[test]
 fn garbage_in_the_file_is_answered_by_every_call() {
-    let (mut dice, rounds) = dice(6000);
+    let (mut dice, rounds) = (Random::seeded("garbage in a file"), rounds(6000, 60_000));
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = folder.path().join("ring");
     let path = path.to_str().unwrap();
@@ -132,7 +108,7 @@ fn garbage_in_the_file_is_answered_by_every_call() {
 }
 
 /// A word of a ring of slots: of its control words, its first seats, or its first slots.
-fn somewhere_in_slots(dice: &mut Dice) -> u64 {
+fn somewhere_in_slots(dice: &mut Random) -> u64 {
     const WORDS: [u64; 16] = [
         0x1000, 0x1088, 0x2000, 0x2108, 0x2120, 0x3000, 0x3080, 0x4000, 0x4080, 0x4100, 0x4108,
         0x4180, 0x4188, 0x4200, 0x4208, 0x4280,
@@ -146,7 +122,7 @@ fn somewhere_in_slots(dice: &mut Dice) -> u64 {
 }
 
 /// Near what is right: another lap, owner or state; or anything.
-fn something_of_slots(dice: &mut Dice, was: u64) -> u64 {
+fn something_of_slots(dice: &mut Random, was: u64) -> u64 {
     match dice.below(7) {
         0 => was.wrapping_add(1 << 16).wrapping_sub(dice.below(3) << 16),
         1 => was ^ (1 << dice.below(64)),
@@ -155,11 +131,11 @@ fn something_of_slots(dice: &mut Dice, was: u64) -> u64 {
         4 => was.wrapping_add(2).wrapping_sub(dice.below(5)),
         5 => [0, 1, 256, 257, 1 << 16, 1 << 31, 1 << 32, 1 << 48, 1 << 63, u64::MAX]
             [dice.below(10) as usize],
-        _ => dice.roll(),
+        _ => dice.next(),
     }
 }
 
-fn use_slots(dice: &mut Dice, tx: Option<&mut mpmc::Sender>, rx: Option<&mpmc::Receiver>) {
+fn use_slots(dice: &mut Random, tx: Option<&mut mpmc::Sender>, rx: Option<&mpmc::Receiver>) {
     let moment = Duration::from_micros(100);
     if let Some(tx) = tx {
         for _ in 0..dice.below(12) {
@@ -201,7 +177,7 @@ fn use_slots(dice: &mut Dice, tx: Option<&mut mpmc::Sender>, rx: Option<&mpmc::R
 
 #[test]
 fn garbage_in_a_file_of_slots_is_answered_by_every_call() {
-    let (mut dice, rounds) = dice(1500);
+    let (mut dice, rounds) = (Random::seeded("garbage in slots"), rounds(1500, 15_000));
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = folder.path().join("ring");
     let path = path.to_str().unwrap();
