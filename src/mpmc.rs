@@ -1415,7 +1415,7 @@ impl<'a> Message<'a> {
 
     /// Copies as many of its bytes as fit into `to`; answers how many.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
-        if !self.receiver.party.is_usable() {
+        if !self.receiver.party.readable() {
             return 0;
         }
         // SAFETY: `MaybeUninit<u8>` is laid out as `u8`, and `read` writes only bytes.
@@ -1424,7 +1424,7 @@ impl<'a> Message<'a> {
     }
 
     fn append_to(&self, to: &mut Vec<u8>) {
-        if !self.receiver.party.is_usable() {
+        if !self.receiver.party.readable() {
             return;
         }
         let before = to.len();
@@ -1463,7 +1463,7 @@ impl<'a> Message<'a> {
     /// child made by `fork` must not use the slice: the ring is not mapped there.
     #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
     pub unsafe fn as_slice(&self) -> &[u8] {
-        if !self.receiver.party.is_usable() {
+        if !self.receiver.party.readable() {
             return &[];
         }
         let ring = &self.receiver.ring;

@@ -331,6 +331,18 @@ impl Party {
         if self.is_usable() { Ok(()) } else { Err(self.why()) }
     }
 
+    /// Whether what this handle has in hand can still be read: garbage that a later call met is no reason against it.
+    #[inline]
+    pub(crate) fn readable(&self) -> bool {
+        self.is_usable() || self.met_garbage()
+    }
+
+    #[cold]
+    fn met_garbage(&self) -> bool {
+        sync::generation() == self.seat.generation
+            && matches!(self.fault.get(), Some(Sticky::Corrupt(_)))
+    }
+
     #[cold]
     fn why(&self) -> Fault {
         let ring = self.name().clone();

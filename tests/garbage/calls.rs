@@ -213,3 +213,30 @@ fn garbage_in_a_file_of_slots_is_answered_by_every_call() {
         quoit::unlink(path).unwrap();
     }
 }
+
+#[test]
+fn a_message_in_hand_can_be_read_although_the_next_one_was_garbage() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("ring");
+    let path = path.to_str().unwrap();
+    let tx = mpmc::Sender::create(path, &Options::new().capacity(4).max_len(48)).unwrap();
+    let rx = mpmc::Receiver::open(path).unwrap();
+    tx.send(b"sound").unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0xff; 8], 0x25000 + 64).unwrap();
+    let mut some = Vec::new();
+    assert_eq!(rx.try_recv_batch(&mut some, 2).unwrap(), 1);
+    let message = some.pop().unwrap();
+    assert_eq!(message.to_vec(), b"sound");
+    let mut bytes = [0; 3];
+    assert_eq!((message.copy_to(&mut bytes), bytes), (3, *b"sou"));
+    // SAFETY: nobody else has the ring open but `tx`, which sends nothing.
+    assert_eq!(unsafe { message.as_slice() }, b"sound");
+    assert!(rx.try_recv().unwrap_err().is_fault());
+    // It is not known to have been finished with.
+    drop((message, some));
+    drop(rx);
+    file.write_all_at(&[0; 8], 0x25000 + 64).unwrap();
+    let again = mpmc::Receiver::open(path).unwrap();
+    assert_eq!(again.recv().unwrap().attempts(), 2);
+}
