@@ -1,9 +1,14 @@
 //! Whatever stands in a ring's memory, whoever wrote it and whenever, a call answers: no panic (the tests run with overflow
 //! checks), no access outside of the memory, no endless loop.
 //!
+//! `calls` writes into rings in files and makes every call; `torture` does so a million times a second, with nothing but
+//! walls beside the memory; `scribbler` does it from a process of its own while others exchange messages. What is seen
+//! where only the words change in the middle of a call is asked in `fuzz/`.
+//!
 //! `QUOIT_GARBAGE=full` runs the claims at their full size (`just garbage`).
 #![cfg(target_os = "linux")]
 
+mod bytes;
 mod calls;
 #[path = "../crowd/harness.rs"]
 #[allow(dead_code)]
@@ -13,6 +18,10 @@ mod journal;
 #[path = "../crowd/notes.rs"]
 #[allow(dead_code)]
 mod notes;
+mod sketch;
+mod slots;
+mod torture;
+mod walls;
 
 /// How often something is done, unless the environment says otherwise: everyday, and at full size.
 fn rounds(everyday: u64, at_full: u64) -> u64 {
