@@ -184,16 +184,22 @@ pub(crate) struct Ring {
 pub(crate) const ALL_SEATS: usize = 1024;
 
 impl Ring {
+    /// A ring of slots.
     pub(crate) fn new(shape: Shape) -> Ring {
-        let folder = tempfile::Builder::new().prefix("quoit-test-").tempdir_in("/dev/shm").unwrap();
-        let path = folder.path().join("ring").into_os_string().into_string().unwrap();
         let options = Options::new()
             .capacity(shape.slots as usize)
             .max_len(shape.max_len as usize)
             .start_position(shape.start)
             .delivery(shape.delivery)
             .keep_open(shape.keep_open);
-        quoit::mpmc::create(&path, &options).unwrap();
+        Ring::made(shape, |path| quoit::mpmc::create(path, &options).unwrap())
+    }
+
+    /// Any ring.
+    pub(crate) fn made(shape: Shape, make: impl FnOnce(&str)) -> Ring {
+        let folder = tempfile::Builder::new().prefix("quoit-test-").tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("ring").into_os_string().into_string().unwrap();
+        make(&path);
         let control = Journal::create(&format!("{path}.control"), 8);
         let name = path.clone();
         let picture = move || format!("its ring: {:#?}", quoit::inspect(&name));

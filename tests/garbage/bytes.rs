@@ -10,14 +10,16 @@ use quoit::{
     Delivery, Fault, Options, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError,
 };
 
-use crate::harness::{Random, map};
+use crate::harness::Random;
 use crate::torture::{
     Answer, Answers, CONTROL, CONTROL_LEN, Hit, Memory, Subject, garble,
     nobody_touched_what_is_nobodys,
 };
 
 const CAPACITY: usize = 4096;
-const MAX_LEN: usize = CAPACITY / 2 - 64;
+pub(crate) const MAX_LEN: usize = CAPACITY / 2 - 64;
+/// The length of such a ring.
+pub(crate) const LEN: usize = CONTROL_LEN + CAPACITY;
 const TAIL: usize = 0x1000;
 const HEAD: usize = 0x2000;
 
@@ -51,11 +53,8 @@ impl Bytes {
     /// A ring in a file.
     pub(crate) fn named(path: &str, delivery: Delivery) -> Bytes {
         let options = options(delivery);
-        spsc::create(path, &options).unwrap();
-        let len = CONTROL_LEN + CAPACITY;
-        let file = map(path, len);
-        // SAFETY: the map lives in the same value, and everybody uses a ring's memory as atomics.
-        let memory = unsafe { Memory::new(file.as_mut_ptr(), len) };
+        make(path, delivery);
+        let (file, memory) = Memory::of_file(path, LEN);
         let (image, file) = (memory.image(), Some((path.to_owned(), file)));
         let buffer = vec![0; CAPACITY];
         let mut ring = Bytes { tx: None, rx: None, memory, image, options, file, buffer };
@@ -180,6 +179,11 @@ impl Bytes {
     }
 }
 
+/// Makes such a ring in a file.
+pub(crate) fn make(path: &str, delivery: Delivery) {
+    spsc::create(path, &options(delivery)).unwrap();
+}
+
 fn options(delivery: Delivery) -> Options {
     Options::new().capacity(CAPACITY).start_position(START).delivery(delivery)
 }
@@ -195,7 +199,7 @@ fn channel(options: &Options) -> (Sender, Receiver, Memory) {
     drop(room);
     // SAFETY: the ring's memory begins so far before the payload of its first message; it lives as long as the handles, and
     // everybody uses it as atomics.
-    let memory = unsafe { Memory::new(base, CONTROL_LEN + CAPACITY) };
+    let memory = unsafe { Memory::new(base, LEN) };
     (tx, rx, memory)
 }
 
@@ -222,7 +226,7 @@ fn read(message: Message<'_>, buffer: &mut [u8], random: &mut Random) -> Answer 
 }
 
 /// Garbles a word: most often one that the next call looks at.
-fn strike(memory: Memory, random: &mut Random) -> Hit {
+pub(crate) fn strike(memory: Memory, random: &mut Random) -> Hit {
     let lines = CAPACITY as u64 / 64;
     let line = |cursor: u64| CONTROL_LEN + cursor as usize % CAPACITY / 64 * 64;
     let at = match random.below(16) {

@@ -18,6 +18,7 @@ mod journal;
 #[path = "../crowd/notes.rs"]
 #[allow(dead_code)]
 mod notes;
+mod scribbler;
 mod sketch;
 mod slots;
 mod torture;
@@ -29,4 +30,10 @@ fn rounds(everyday: u64, at_full: u64) -> u64 {
     let full = told("QUOIT_GARBAGE").is_some_and(|size| size == "full");
     let told = told("QUOIT_TEST_ROUNDS").map(|rounds| rounds.parse().unwrap());
     told.unwrap_or(if full { at_full } else { everyday })
+}
+
+/// Not a claim: what the other processes run. It does nothing when nobody made it one of them.
+#[test]
+fn other_process() {
+    scribbler::run();
 }

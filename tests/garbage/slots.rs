@@ -9,7 +9,7 @@ use quoit::mpmc::{self, Message, Receiver, Sender};
 use quoit::{Delivery, Fault, Options, RecvTimeoutError, SendTimeoutError};
 use quoit::{TryRecvError, TrySendError};
 
-use crate::harness::{Random, map};
+use crate::harness::Random;
 use crate::torture::{
     Answer, Answers, CONTROL, CONTROL_LEN, Hit, Memory, Subject, garble,
     nobody_touched_what_is_nobodys,
@@ -30,12 +30,17 @@ const MOMENT: Duration = Duration::from_micros(20);
 
 /// How a ring of slots lies in its memory.
 #[derive(Clone, Copy)]
-struct Layout {
-    max_len: usize,
+pub(crate) struct Layout {
+    pub(crate) max_len: usize,
     seats: usize,
 }
 
 impl Layout {
+    /// That of a file.
+    pub(crate) fn of_file(which: usize) -> Layout {
+        Layout { max_len: LENGTHS[which], seats: 1024 }
+    }
+
     fn table(self) -> usize {
         CONTROL_LEN + self.seats * SEAT
     }
@@ -52,12 +57,12 @@ impl Layout {
         self.table() + (index % SLOTS) as usize * self.stride()
     }
 
-    fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.slot(SLOTS - 1) + self.stride()
     }
 
     /// Garbles a word: most often one that the next call looks at.
-    fn strike(self, memory: Memory, random: &mut Random) -> Hit {
+    pub(crate) fn strike(self, memory: Memory, random: &mut Random) -> Hit {
         let at = match random.below(16) {
             0..3 => self.slot(memory.get(HEAD)),
             3..5 => self.slot(memory.get(TAIL)),
@@ -80,6 +85,12 @@ impl Layout {
             _ => garble(random, memory, was),
         })
     }
+}
+
+/// Makes such a ring in a file.
+pub(crate) fn make(path: &str, which: usize, delivery: Delivery) {
+    let options = Options::new().capacity(SLOTS as usize).start_position(START);
+    mpmc::create(path, &options.max_len(LENGTHS[which]).delivery(delivery)).unwrap();
 }
 
 /// The ring, and who uses it.
@@ -115,12 +126,9 @@ impl Slots {
 
     /// A ring in a file.
     pub(crate) fn named(path: &str, which: usize, delivery: Delivery) -> Slots {
-        let layout = Layout { max_len: LENGTHS[which], seats: 1024 };
-        let options = Options::new().capacity(SLOTS as usize).start_position(START);
-        mpmc::create(path, &options.max_len(layout.max_len).delivery(delivery)).unwrap();
-        let file = map(path, layout.len());
-        // SAFETY: the map lives in the same value, and everybody uses a ring's memory as atomics.
-        let memory = unsafe { Memory::new(file.as_mut_ptr(), layout.len()) };
+        let layout = Layout::of_file(which);
+        make(path, which, delivery);
+        let (file, memory) = Memory::of_file(path, layout.len());
         Slots::of(layout, memory, None, Some((path.to_owned(), file)))
     }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use quoit::Delivery;
 
 use crate::bytes::Bytes;
-use crate::harness::{Random, Watchdog, now, say};
+use crate::harness::{Random, Watchdog, map, now, say};
 use crate::rounds;
 use crate::slots::Slots;
 
@@ -36,11 +36,21 @@ pub(crate) enum Answer {
     Repaired,
 }
 
-const ANSWERS: usize = Answer::Repaired as usize + 1;
+use Answer::{
+    Abandoned, Again, Came, Corrupt, Empty, Ended, Forgotten, Full, GivenBack, Received, Refused,
+    Repaired, Sent, TimedOut, Told,
+};
+
+impl Answer {
+    pub(crate) const ALL: [Answer; 15] = [
+        Sent, Full, Abandoned, Received, Again, GivenBack, Forgotten, Empty, TimedOut, Ended,
+        Corrupt, Told, Came, Refused, Repaired,
+    ];
+}
 
 /// How often each was given.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Answers([u64; ANSWERS]);
+pub(crate) struct Answers([u64; Answer::ALL.len()]);
 
 impl Answers {
     pub(crate) fn note(&mut self, answer: Answer) {
@@ -51,6 +61,10 @@ impl Answers {
         self.0[answer as usize]
     }
 
+    pub(crate) fn set(&mut self, answer: Answer, times: u64) {
+        self.0[answer as usize] = times;
+    }
+
     fn add(&mut self, more: Answers) {
         self.0.iter_mut().zip(more.0).for_each(|(sum, more)| *sum += more);
     }
@@ -58,16 +72,8 @@ impl Answers {
 
 impl std::fmt::Display for Answers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use Answer::{
-            Abandoned, Again, Came, Corrupt, Empty, Ended, Forgotten, Full, GivenBack, Received,
-            Refused, Repaired, Sent, TimedOut, Told,
-        };
-        let all = [
-            Sent, Full, Abandoned, Received, Again, GivenBack, Forgotten, Empty, TimedOut, Ended,
-            Corrupt, Told, Came, Refused, Repaired,
-        ];
-        let some = all.iter().filter(|&&answer| self.of(answer) != 0);
-        let said: Vec<_> = some.map(|&answer| format!("{answer:?} {}", self.of(answer))).collect();
+        let some = Answer::ALL.into_iter().filter(|&answer| self.of(answer) != 0);
+        let said: Vec<_> = some.map(|answer| format!("{answer:?} {}", self.of(answer))).collect();
         f.write_str(&said.join(", "))
     }
 }
@@ -86,6 +92,14 @@ impl Memory {
     /// used, and everybody uses them as atomics only.
     pub(crate) unsafe fn new(base: *mut u8, len: usize) -> Memory {
         Memory { base, len }
+    }
+
+    /// That of a ring in a file, for as long as the map lives.
+    pub(crate) fn of_file(path: &str, len: usize) -> (memmap2::MmapRaw, Memory) {
+        let file = map(path, len);
+        let base = file.as_mut_ptr();
+        // SAFETY: the caller keeps the map, and everybody uses a ring's memory as atomics.
+        (file, unsafe { Memory::new(base, len) })
     }
 
     pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
