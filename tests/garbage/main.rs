@@ -1,7 +1,7 @@
 //! Whatever stands in a ring's memory, whoever wrote it and whenever, a call answers: no panic (the tests run with overflow
 //! checks), no access outside of the memory, no endless loop.
 //!
-//! `calls` writes into rings in files and makes every call; `torture` does so a million times a second, with nothing but
+//! `opening` opens files that are wrong; `calls` writes into rings in files and makes every call; `torture` does so a million times a second, with nothing but
 //! walls beside the memory; `scribbler` does it from a process of its own while others exchange messages. What is seen
 //! where only the words change in the middle of a call is asked in `fuzz/`.
 //!
@@ -18,7 +18,9 @@ mod journal;
 #[path = "../crowd/notes.rs"]
 #[allow(dead_code)]
 mod notes;
+mod opening;
 mod scribbler;
+mod seal;
 mod sketch;
 mod slots;
 mod torture;
