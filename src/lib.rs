@@ -107,6 +107,21 @@ pub mod model {
     pub use crate::{sync::*, wake::*};
 }
 
+/// What is fuzzed where no name and no handle leads to. Outside semver.
+#[cfg(all(fuzzing, feature = "model", target_os = "linux", not(any(loom, shuttle))))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod oracle {
+    pub use crate::layout::{geometry, record};
+    pub use crate::sync::oracle::{AtomicU64, Question, answered_by};
+
+    /// Reads a header of a file of this length, and writes it as it was understood.
+    pub fn header(bytes: &[u8], file_len: u64) -> Option<[u8; 256]> {
+        let read = crate::layout::header::Header::decode(bytes, file_len);
+        read.ok().map(|header| header.encode())
+    }
+}
+
 /// The programs in the README are compiled, and run where they end by themselves.
 #[cfg(all(
     doctest,

@@ -10,6 +10,9 @@
 //! | loom    | `--cfg loom`, feature `model`       | loom's          | a lock and a condition       | [`actor`]      |
 //! | shuttle | `--cfg shuttle`, feature `model`    | shuttle's       | a lock and a condition       | [`actor`]      |
 //!
+//! A native build with `--cfg fuzzing` and the feature `model` has the processor's atomics behind `oracle`, which may
+//! answer each load of shared memory as it likes.
+//!
 //! The same names exist in every world, so the code above is the same text in all of them.
 
 pub use core::sync::atomic::Ordering;
@@ -20,6 +23,9 @@ mod copy;
 mod native;
 #[cfg(not(any(all(loom, feature = "model"), all(shuttle, feature = "model"))))]
 pub use native::*;
+
+#[cfg(all(fuzzing, feature = "model", not(any(loom, shuttle))))]
+pub(crate) mod oracle;
 
 #[cfg(any(all(loom, feature = "model"), all(shuttle, feature = "model")))]
 mod model;

@@ -3,7 +3,12 @@
 //! Knows how the names of `sync` map onto the machine. Knows nothing of what they are used for. Under Miri, which knows
 //! futexes but neither `membarrier` nor forks, it does as on a machine that has neither.
 
-pub use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, compiler_fence, fence};
+pub use core::sync::atomic::{AtomicI32, AtomicPtr, compiler_fence, fence};
+#[cfg(not(all(fuzzing, feature = "model")))]
+pub use core::sync::atomic::{AtomicU32, AtomicU64};
+
+#[cfg(all(fuzzing, feature = "model"))]
+pub use super::oracle::{AtomicU32, AtomicU64};
 
 use super::{Scope, Slept, copy};
 #[cfg(target_os = "linux")]
