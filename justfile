@@ -96,6 +96,17 @@ waiting:
 garbage:
     QUOIT_GARBAGE=full cargo test --release --test garbage -- --nocapture --test-threads=1
 
+# Calls on memory that says something else each time it is loaded, and files made of dice; any Rust.
+oracle:
+    cargo oracle -- --nocapture
+
+# libFuzzer at each target for so many seconds. Needs cargo-fuzz, a nightly Rust and a C++ compiler.
+fuzz SECONDS="30":
+    for target in $(cargo +nightly fuzz list); do \
+        mkdir -p fuzz/corpus/$target; \
+        cargo +nightly fuzz run --features libfuzzer $target fuzz/corpus/$target fuzz/seeds/$target -- -max_total_time={{SECONDS}} -print_final_stats=1; \
+    done
+
 # How soon a sleeper learns of a message, and of a death: percentiles.
 latency:
     cargo bench --bench latency
