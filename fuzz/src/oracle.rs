@@ -30,12 +30,14 @@ pub struct Hearing {
 impl Hearing {
     /// Begins; no call may take more loads than `limit`.
     pub fn of(tape: Tape, limit: u64) -> Hearing {
+        let mut tape = tape;
+        let mood = Mood::of(&mut tape);
         let (tape, loads) = (Rc::new(RefCell::new(tape)), Rc::new(Cell::new(0)));
         let (asked, count) = (Rc::clone(&tape), Rc::clone(&loads));
         answered_by(Some(Box::new(move |question| {
             count.set(count.get() + 1);
             assert!(count.get() <= limit, "a call takes more than {limit} loads");
-            answer(&mut asked.borrow_mut(), question)
+            mood.answer(&mut asked.borrow_mut(), question)
         })));
         Hearing { tape, loads, most: 0, calls: 0 }
     }
@@ -64,14 +66,40 @@ impl Drop for Hearing {
     }
 }
 
-/// Half of the time the truth, so that something happens.
-fn answer(tape: &mut Tape, question: Question) -> u64 {
-    let said = match tape.byte() {
-        None | Some(0..128) => question.truth,
-        Some(128..160) => question.expected.unwrap_or(question.truth),
-        Some(_) => tape.lie(question.truth),
-    };
-    if question.bits == 32 { said & u64::from(u32::MAX) } else { said }
+/// How the memory lies: at random, and in some ways for ever, because a loop that only the memory ends is ended by dice too.
+#[derive(Clone, Copy)]
+struct Mood {
+    /// Somebody is always faster than whoever exchanges.
+    envious: bool,
+    /// Somebody always sleeps in every bed.
+    sleepy: bool,
+    /// What is only loaded is what stands there.
+    honest: bool,
+}
+
+impl Mood {
+    fn of(tape: &mut Tape) -> Mood {
+        let mood = tape.below(8);
+        Mood { envious: mood & 1 != 0, sleepy: mood & 2 != 0, honest: mood & 4 != 0 }
+    }
+
+    fn answer(self, tape: &mut Tape, question: Question) -> u64 {
+        match question.expected {
+            Some(expected) if self.envious => return expected ^ 2,
+            None if self.honest && question.bits == 64 => return question.truth,
+            _ => {}
+        }
+        // Half of the time the truth, so that something happens.
+        let said = match tape.byte() {
+            None | Some(0..128) => question.truth,
+            Some(128..160) => question.expected.unwrap_or(question.truth),
+            Some(_) => tape.lie(question.truth),
+        };
+        match question.bits {
+            32 => said & u64::from(u32::MAX) | u64::from(self.sleepy),
+            _ => said,
+        }
+    }
 }
 
 /// The same as a refusal: the handle is of no more use.

@@ -4,7 +4,7 @@
 //! alignment that only the memory of a channel has, and around whatever file is mapped to be written. Knows nothing of
 //! rings.
 //!
-//! Mappings begin and end on pages, and so do the files that the tests here map. An allocation ends where the wall begins;
+//! Mappings begin and end on pages, and so do most of the files that the tests here map. An allocation ends where the wall begins;
 //! before it lie a few bytes that must stay as they are, and then the other wall.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -12,26 +12,29 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-const PAGE: usize = 4096;
+fn page() -> usize {
+    // SAFETY: sysconf takes a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
 
 /// What lies between the first wall and an allocation.
 const MORTAR: u8 = 0xa5;
 
 /// Reserves `len` bytes, whole pages, with a page of wall on both sides. Null when there is no memory.
 fn reserve(len: usize) -> *mut u8 {
-    let whole = len + 2 * PAGE;
+    let whole = len + 2 * page();
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a new mapping, wherever the kernel has room.
     let at = unsafe {
         libc::syscall(libc::SYS_mmap, 0usize, whole, libc::PROT_NONE, flags, -1isize, 0usize)
     };
-    if at == -1 { std::ptr::null_mut() } else { (at as usize + PAGE) as *mut u8 }
+    if at == -1 { std::ptr::null_mut() } else { (at as usize + page()) as *mut u8 }
 }
 
 /// Gives back what [`reserve`] gave, walls included.
 fn give_up(at: *mut u8, len: usize) -> c_int {
     // SAFETY: this range was mapped by `reserve`, and its owner has done with it.
-    unsafe { libc::syscall(libc::SYS_munmap, at as usize - PAGE, len + 2 * PAGE) as c_int }
+    unsafe { libc::syscall(libc::SYS_munmap, at as usize - page(), len + 2 * page()) as c_int }
 }
 
 /// The allocator of this program.
@@ -45,11 +48,11 @@ static SPARE: Mutex<[(usize, usize); 8]> = Mutex::new([(0, 0); 8]);
 
 /// Whether this is the memory of a channel: nothing else is aligned so and so long.
 fn is_a_ring(layout: Layout) -> bool {
-    layout.align() == 128 && layout.size() >= PAGE
+    layout.align() == 128 && layout.size() >= 4096
 }
 
 fn pages(layout: Layout) -> usize {
-    layout.size().next_multiple_of(PAGE)
+    layout.size().next_multiple_of(page())
 }
 
 // SAFETY: a piece between walls is as long as was asked for, rounded up to pages, and is handed out from its end, down by a
@@ -127,7 +130,7 @@ unsafe extern "C" fn mmap64(
     offset: libc::off64_t,
 ) -> *mut c_void {
     let walled = at.is_null() && protection & libc::PROT_WRITE != 0 && file >= 0;
-    let place = if walled { reserve(len.next_multiple_of(PAGE)) } else { at.cast() };
+    let place = if walled { reserve(len.next_multiple_of(page())) } else { at.cast() };
     let fixed = if walled && !place.is_null() { libc::MAP_FIXED } else { 0 };
     // SAFETY: by contract; where it is fixed, the range has just been reserved for it.
     let mapped = unsafe {
@@ -148,7 +151,7 @@ unsafe extern "C" fn mmap64(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> c_int {
     if exchange(at as usize, 0) {
-        return give_up(at.cast(), len.next_multiple_of(PAGE));
+        return give_up(at.cast(), len.next_multiple_of(page()));
     }
     // SAFETY: by contract.
     unsafe { libc::syscall(libc::SYS_munmap, at, len) as c_int }
