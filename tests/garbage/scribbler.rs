@@ -24,6 +24,13 @@ use crate::{bytes, rounds, slots};
 const CALLS: usize = 0;
 const ANSWERS: usize = 1;
 
+/// What the control word says: all work; it is over; the senders keep still, or the receivers do, and so does the scribbler,
+/// whatever it has just written. Then nobody is there to end a call but its deadline.
+const ALL: u64 = 1;
+const OVER: u64 = 2;
+const NO_SENDER: u64 = 3;
+const NO_RECEIVER: u64 = 4;
+
 /// The kinds of rings, by the word for them in an order.
 const KINDS: [&str; 3] = ["bytes", "short", "long"];
 
@@ -78,8 +85,15 @@ fn sound(answer: Answer) -> bool {
 }
 
 impl Worker {
-    fn over(&self) -> bool {
-        self.control.get(0) >= 2
+    /// Whether all is over; waits as long as it is to keep still.
+    fn over(&self, still: u64) -> bool {
+        loop {
+            match self.control.get(0) {
+                OVER => return true,
+                now if now == still => std::thread::sleep(Duration::from_micros(50)),
+                _ => return false,
+            }
+        }
     }
 
     /// A call came back, with this answer.
@@ -96,7 +110,11 @@ impl Worker {
     }
 
     fn work(mut self, work: Work) {
-        while !self.over() {
+        let still = match work {
+            Work::BytesOut | Work::SlotsOut => NO_SENDER,
+            Work::BytesIn | Work::SlotsIn => NO_RECEIVER,
+        };
+        while !self.over(still) {
             let came = match work {
                 Work::BytesOut => spsc::Sender::open(&self.path).map(|tx| self.bytes_out(tx)),
                 Work::BytesIn => spsc::Receiver::open(&self.path).map(|rx| self.bytes_in(rx)),
@@ -112,7 +130,7 @@ impl Worker {
     fn bytes_out(&mut self, mut tx: spsc::Sender) {
         let message = [7; bytes::MAX_LEN];
         let (mut answer, mut left) = (Answer::Came, self.random.below(2000));
-        while sound(answer) && left > 0 && !self.over() {
+        while sound(answer) && left > 0 && !self.over(NO_SENDER) {
             let (moment, len) = (self.moment(), self.random.below(600) as usize);
             let text = &message[..len];
             answer = match self.random.below(8) {
@@ -140,7 +158,7 @@ impl Worker {
         let max = Layout::of_file(self.kind - 1).max_len;
         let message = [7; 1024];
         let (mut answer, mut left) = (Answer::Came, self.random.below(2000));
-        while sound(answer) && left > 0 && !self.over() {
+        while sound(answer) && left > 0 && !self.over(NO_SENDER) {
             let (moment, len) = (self.moment(), self.random.below(max as u64 + 1) as usize);
             let text = &message[..len];
             answer = match self.random.below(8) {
@@ -167,7 +185,7 @@ impl Worker {
     fn bytes_in(&mut self, mut rx: spsc::Receiver) {
         let mut to = Vec::new();
         let (mut answer, mut left) = (Answer::Came, self.random.below(2000));
-        while sound(answer) && left > 0 && !self.over() {
+        while sound(answer) && left > 0 && !self.over(NO_RECEIVER) {
             let moment = self.moment();
             answer = match self.random.below(8) {
                 0..3 => received_in_time(
@@ -198,7 +216,7 @@ impl Worker {
         let max = Layout::of_file(self.kind - 1).max_len;
         let mut to = Vec::new();
         let (mut answer, mut left) = (Answer::Came, self.random.below(2000));
-        while sound(answer) && left > 0 && !self.over() {
+        while sound(answer) && left > 0 && !self.over(NO_RECEIVER) {
             let moment = self.moment();
             answer = match self.random.below(8) {
                 0..3 => {
@@ -239,7 +257,11 @@ impl Worker {
         while self.control.get(0) == 0 {
             std::thread::yield_now();
         }
-        while !self.over() {
+        while self.control.get(0) != OVER {
+            if self.control.get(0) != ALL {
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
+            }
             for _ in 0..self.random.below(400) {
                 let hit = match self.kind {
                     0 => bytes::strike(memory, &mut self.random),
@@ -249,6 +271,9 @@ impl Worker {
                     memory.mend(hit);
                 }
                 self.back(Answer::Told);
+            }
+            if self.control.get(0) != ALL && self.random.once_in(2) {
+                continue;
             }
             memory.restore(&image);
             std::thread::sleep(Duration::from_micros(self.random.below(2000)));
@@ -316,6 +341,15 @@ fn enough() -> u64 {
     rounds(10_000, 1_000_000)
 }
 
+/// The scribbler comes first, and then a sender and a receiver in turn.
+fn is_sender(index: usize) -> bool {
+    index % 2 == 1
+}
+
+fn is_receiver(index: usize) -> bool {
+    index % 2 == 0 && index > 0
+}
+
 fn claim(kind: usize, delivery: Delivery, pairs: usize) {
     let name = KINDS[kind];
     let seed = Random::seeded("scribbler").next() >> 1;
@@ -330,19 +364,38 @@ fn claim(kind: usize, delivery: Delivery, pairs: usize) {
     for _ in 0..pairs {
         all.extend([start("send"), start("receive")]);
     }
-    ring.signal(1);
-    let mut before: Vec<u64> = vec![0; all.len()];
-    while all.iter().any(|process| process.journal.get(CALLS) < enough()) {
-        all.iter_mut().for_each(Process::still_there);
-        let calls: Vec<u64> = all.iter().map(|process| process.journal.get(CALLS)).collect();
-        // Each of them has come back from a call since, or the watchdog wants to know.
-        if calls.iter().zip(&before).all(|(now, before)| now > before) {
-            before = calls;
-            ring.alive();
+    ring.signal(ALL);
+    let calls = |all: &[Process]| -> Vec<u64> {
+        all.iter().map(|process| process.journal.get(CALLS)).collect()
+    };
+    // Waits until those who work have come back from so many calls. Each comes back from one now and then, or the watchdog
+    // wants to know.
+    let make = |all: &mut [Process], works: fn(usize) -> bool, enough: u64| {
+        let (began, mut before) = (calls(all), calls(all));
+        loop {
+            all.iter_mut().for_each(Process::still_there);
+            let now = calls(all);
+            let so = |than: &[u64], by: u64| {
+                let mut working = (0..all.len()).filter(|&index| works(index));
+                working.all(|index| now[index] >= than[index] + by)
+            };
+            if so(&began, enough) {
+                return;
+            }
+            if so(&before, 1) {
+                before = now;
+                ring.alive();
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(1));
+    };
+    make(&mut all, |_| true, enough());
+    for (still, works) in [(NO_SENDER, is_receiver as fn(usize) -> bool), (NO_RECEIVER, is_sender)]
+    {
+        ring.signal(still);
+        make(&mut all, works, 200);
     }
-    ring.signal(2);
+    ring.signal(OVER);
     all.iter_mut().for_each(Process::finish);
     let sum = |answer: Answer| {
         all[1..].iter().map(|process| process.journal.get(ANSWERS + answer as usize)).sum::<u64>()
