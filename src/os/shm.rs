@@ -201,7 +201,12 @@ fn list_in(folder: PathBuf, plan: Plan) -> Result<Vec<String>, OpenError> {
     let place = Place { name: RingName::new(""), path: folder.clone(), folder, plan };
     check_folder(&place, false)?;
     let failed = |error: io::Error| place.bad_folder(format!("reading it failed: {error}"));
-    let entries = match fs::read_dir(&place.folder) {
+    let mut entries = fs::read_dir(&place.folder);
+    // A signal may end the opening of a folder; the library opens files again by itself, but not folders.
+    while matches!(&entries, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+        entries = fs::read_dir(&place.folder);
+    }
+    let entries = match entries {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
