@@ -58,10 +58,21 @@ impl Endpoint {
         seat: Option<Role>,
         options: &Options,
     ) -> Result<Endpoint, OpenError> {
+        Endpoint::create_and(name, kind, seat, options, Ok)
+    }
+
+    /// The same; `sit` makes a handle of it before anybody else can see the ring. If that fails, nobody ever does.
+    pub(crate) fn create_and<T>(
+        name: &str,
+        kind: Kind,
+        seat: Option<Role>,
+        options: &Options,
+        sit: impl FnOnce(Endpoint) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
         let place = shm::place(name)?;
         check(kind, options)?;
         arm(&place)?;
-        create(&place, kind, seat, options)
+        create(&place, kind, seat, options, sit)
     }
 
     /// Creates the ring and takes no seat.
@@ -102,7 +113,7 @@ impl Endpoint {
                 Err(OpenError::NotFound { .. }) => {}
                 done => return done,
             }
-            match create(&place, kind, seat, options) {
+            match create(&place, kind, seat, options, Ok) {
                 Err(OpenError::AlreadyExists { .. }) if tries < RETRIES => tries += 1,
                 done => return done,
             }
@@ -225,13 +236,14 @@ fn endpoint(place: &Place, mapping: Mapping, header: Header, seat: Option<Role>)
     }
 }
 
-/// Makes the file, and takes the seat, if one is named, before it has a name.
-fn create(
+/// Makes the file, and takes the seat, if one is named, and a handle, before it has a name.
+fn create<T>(
     place: &Place,
     kind: Kind,
     seat: Option<Role>,
     options: &Options,
-) -> Result<Endpoint, OpenError> {
+    sit: impl FnOnce(Endpoint) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
     let mut forks = 0;
     loop {
         let draft = shm::draft(place)?;
@@ -249,8 +261,11 @@ fn create(
         if mapping.disturbed() && forks < FORKS_BORNE {
             continue;
         }
+        let endpoint = endpoint(place, mapping, header, seat);
+        let mapping = Arc::clone(&endpoint.mapping);
+        let handle = sit(endpoint)?;
         draft.publication.publish(mapping.fd())?;
-        return Ok(endpoint(place, mapping, header, seat));
+        return Ok(handle);
     }
 }
 

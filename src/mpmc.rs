@@ -195,7 +195,7 @@ macro_rules! opening {
         ))]
         pub fn create(name: &str, options: &Options) -> Result<Self, OpenError> {
             use crate::endpoint::{Endpoint, Kind};
-            Self::behind(Endpoint::create(name, Kind::Mpmc, None, options)?)
+            Endpoint::create_and(name, Kind::Mpmc, None, options, Self::behind)
         }
 
         /// Opens the ring `name` and takes a seat at it.

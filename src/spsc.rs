@@ -151,7 +151,7 @@ macro_rules! opening {
         ))]
         pub fn create(name: &str, options: &Options) -> Result<Self, OpenError> {
             use crate::endpoint::{Endpoint, Kind};
-            Self::behind(Endpoint::create(name, Kind::Spsc, Some(Role::$role), options)?)
+            Endpoint::create_and(name, Kind::Spsc, Some(Role::$role), options, Self::behind)
         }
 
         /// Opens the ring `name` and takes this end of it.
