@@ -5,7 +5,8 @@
 //! the call has returned. `QUOIT_STEPS=all` tries every boundary; without it, every state of the shared bytes that the call
 //! leaves behind is met at one boundary, and some other boundaries are.
 //!
-//! Besides those who are killed: whoever is stopped at any instruction is not robbed, and goes on.
+//! Besides those who are killed: whoever is stopped at any instruction is not robbed, and goes on. And whoever is refused a
+//! system call, any of them, says so and leaves nothing behind.
 //!
 //! The harness is shown to find what it is for: the same deaths wedge a textbook ring.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -14,8 +15,10 @@ mod boundaries;
 mod calls;
 mod comings;
 mod endings;
+mod errnos;
 mod harness;
 mod receivers;
+mod refusals;
 mod repairs;
 mod senders;
 mod sleepers;

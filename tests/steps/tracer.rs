@@ -18,6 +18,21 @@ type Request = libc::c_uint;
 /// What stops a traced process at a gate.
 const AT_GATE: c_int = libc::SIGUSR1;
 
+/// What stops a traced process at a system call.
+const AT_CALL: c_int = libc::SIGTRAP | 0x80;
+
+/// The general registers: NT_PRSTATUS of <linux/elf.h>.
+const GENERAL: usize = 1;
+
+/// A system call that a traced process stands before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SystemCall {
+    pub(crate) number: libc::c_long,
+    pub(crate) args: [u64; 6],
+    /// Whether it gives a lock back.
+    pub(crate) unlocks: bool,
+}
+
 /// Where the call begins, and where it has returned: the process stops until its tracer goes on with it.
 #[inline(never)]
 pub(crate) fn gate() {
@@ -41,6 +56,8 @@ enum Event {
     Trap,
     /// It stands at a gate.
     Gate,
+    /// It stands before a system call, or behind one.
+    Call,
     /// A signal that nobody asked for.
     Signal(c_int),
     Exited(c_int),
@@ -53,7 +70,7 @@ pub(crate) struct Traced {
 }
 
 impl Traced {
-    /// Forks a child that runs `body`, which passes two gates; the child stands at the first one.
+    /// Forks a child that runs `body`, which passes two gates at least; the child stands at the first one.
     pub(crate) fn start(body: impl FnOnce()) -> Traced {
         // SAFETY: getpid takes nothing.
         let parent = unsafe { libc::getpid() };
@@ -70,7 +87,8 @@ impl Traced {
             event => panic!("the child never came to its first gate: {event:?}"),
         }
         // A tracer that dies takes its children with it.
-        traced.ask(libc::PTRACE_SETOPTIONS, 0, libc::PTRACE_O_EXITKILL as usize);
+        let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD;
+        traced.ask(libc::PTRACE_SETOPTIONS, 0, options as usize);
         traced
     }
 
@@ -103,6 +121,80 @@ impl Traced {
         assert!(!self.resume(libc::PTRACE_CONT), "a trap at {}", place(self.next()));
     }
 
+    /// Goes on to the next system call, which is not made yet. `None` when it stands at the next gate instead.
+    pub(crate) fn to_call(&self) -> Option<SystemCall> {
+        loop {
+            if !self.resume(libc::PTRACE_SYSCALL) {
+                return None;
+            }
+            let (number, args) = cpu::call(&self.registers());
+            let unlocks = number == libc::SYS_fcntl
+                && args[1] == libc::F_OFD_SETLK as u64
+                && self.peek(args[2]) as i16 == libc::F_UNLCK as i16;
+            let call = SystemCall { number, args, unlocks };
+            // What a gate is made of.
+            if call.number != libc::SYS_kill && call.number != libc::SYS_getpid {
+                return Some(call);
+            }
+            self.make();
+        }
+    }
+
+    /// A word of its memory.
+    fn peek(&self, address: u64) -> u64 {
+        let mut word = [0; 8];
+        let memory = std::fs::File::open(format!("/proc/{}/mem", self.pid)).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&memory, &mut word, address).unwrap();
+        u64::from_ne_bytes(word)
+    }
+
+    /// Makes the system call that it stands before.
+    pub(crate) fn make(&self) {
+        assert!(self.resume(libc::PTRACE_SYSCALL), "a gate in a system call");
+    }
+
+    /// Makes the system call that it stands before, with another third argument: the count of bytes, where there is one.
+    pub(crate) fn make_shorter(&self, count: u64) {
+        let mut registers = self.registers();
+        cpu::set_third(&mut registers, count);
+        self.exchange(libc::PTRACE_SETREGSET, GENERAL, &mut registers);
+        self.make();
+    }
+
+    /// Has the system call that it stands before answered by an error, without being made.
+    pub(crate) fn refuse(&self, errno: c_int) {
+        self.unmake();
+        self.make();
+        self.answer(errno);
+    }
+
+    /// Makes the system call that it stands before, and has it answered by an error.
+    pub(crate) fn make_and_refuse(&self, errno: c_int) {
+        self.make();
+        self.answer(errno);
+    }
+
+    fn answer(&self, errno: c_int) {
+        let mut registers = self.registers();
+        cpu::set_answer(&mut registers, -i64::from(errno));
+        self.exchange(libc::PTRACE_SETREGSET, GENERAL, &mut registers);
+    }
+
+    /// Puts a system call that there is not in the place of the one that comes.
+    #[cfg(target_arch = "x86_64")]
+    fn unmake(&self) {
+        let mut registers = self.registers();
+        registers.orig_rax = u64::MAX;
+        self.exchange(libc::PTRACE_SETREGSET, GENERAL, &mut registers);
+    }
+
+    /// Puts a system call that there is not in the place of the one that comes.
+    #[cfg(target_arch = "aarch64")]
+    fn unmake(&self) {
+        // NT_ARM_SYSTEM_CALL of <linux/elf.h>.
+        self.exchange(libc::PTRACE_SETREGSET, 0x404, &mut -1i32);
+    }
+
     /// The address of the instruction that comes next.
     pub(crate) fn next(&self) -> usize {
         cpu::next(&self.registers()) as usize
@@ -115,7 +207,7 @@ impl Traced {
     fn resume(&self, how: Request) -> bool {
         self.ask(how, 0, 0);
         match self.stopped(wait(self.pid), how) {
-            Event::Trap => true,
+            Event::Trap | Event::Call => true,
             Event::Gate => false,
             Event::Signal(signal) => {
                 panic!("signal {signal} in the call at {}", place(self.next()))
@@ -137,28 +229,26 @@ impl Traced {
     fn registers(&self) -> libc::user_regs_struct {
         // SAFETY: registers are integers, for which zero is a value.
         let mut registers = unsafe { std::mem::zeroed() };
-        self.exchange(libc::PTRACE_GETREGSET, &raw mut registers);
+        self.exchange(libc::PTRACE_GETREGSET, GENERAL, &mut registers);
         registers
     }
 
     fn set_next(&self, address: usize) {
         let mut registers = self.registers();
         cpu::set_next(&mut registers, address as u64);
-        self.exchange(libc::PTRACE_SETREGSET, &raw mut registers);
+        self.exchange(libc::PTRACE_SETREGSET, GENERAL, &mut registers);
     }
 
-    fn exchange(&self, request: Request, registers: *mut libc::user_regs_struct) {
-        // The general registers: NT_PRSTATUS of <linux/elf.h>.
-        const GENERAL: usize = 1;
-        let len = size_of::<libc::user_regs_struct>();
-        let mut area = libc::iovec { iov_base: registers.cast(), iov_len: len };
-        self.ask(request, GENERAL, (&raw mut area) as usize);
+    fn exchange<T: Copy>(&self, request: Request, which: usize, registers: &mut T) {
+        let len = size_of::<T>();
+        let mut area = libc::iovec { iov_base: (&raw mut *registers).cast(), iov_len: len };
+        self.ask(request, which, (&raw mut area) as usize);
         assert_eq!(area.iov_len, len);
     }
 
     fn ask(&self, request: Request, address: usize, data: usize) {
         // SAFETY: the child is this thread's and stopped. The kernel writes into this process only where PTRACE_GETREGSET
-        // is told to, which is the structure of `registers`.
+        // is told to, which is the structure that `exchange` was given.
         let rc = unsafe { libc::ptrace(request, self.pid, address, data) };
         assert!(rc != -1, "ptrace {request}: {}", io::Error::last_os_error());
     }
@@ -184,6 +274,7 @@ fn wait(pid: pid_t) -> Event {
     }
     match libc::WSTOPSIG(status) {
         libc::SIGTRAP => Event::Trap,
+        AT_CALL => Event::Call,
         AT_GATE => Event::Gate,
         signal => Event::Signal(signal),
     }
@@ -208,11 +299,18 @@ impl Forked {
         assert!(pid >= 0, "{}", io::Error::last_os_error());
         if pid == 0 {
             dies_with_its_parent();
-            let _ = catch_unwind(AssertUnwindSafe(body));
+            let code = catch_unwind(AssertUnwindSafe(body)).map_or(PANICKED, |()| 0);
             // SAFETY: _exit takes a number.
-            unsafe { libc::_exit(PANICKED) }
+            unsafe { libc::_exit(code) }
         }
         Forked { pid }
+    }
+
+    /// Waits for its end; whether `body` returned.
+    pub(crate) fn returned(self) -> bool {
+        let end = wait(self.pid);
+        std::mem::forget(self);
+        end == Event::Exited(0)
     }
 
     /// Whether it sleeps in the kernel on a word of memory.
@@ -371,6 +469,18 @@ mod cpu {
     pub(super) fn set_next(registers: &mut libc::user_regs_struct, address: u64) {
         registers.rip = address;
     }
+
+    pub(super) fn call(r: &libc::user_regs_struct) -> (libc::c_long, [u64; 6]) {
+        (r.orig_rax as libc::c_long, [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9])
+    }
+
+    pub(super) fn set_third(registers: &mut libc::user_regs_struct, value: u64) {
+        registers.rdx = value;
+    }
+
+    pub(super) fn set_answer(registers: &mut libc::user_regs_struct, answer: i64) {
+        registers.rax = answer as u64;
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -389,5 +499,18 @@ mod cpu {
 
     pub(super) fn set_next(registers: &mut libc::user_regs_struct, address: u64) {
         registers.pc = address;
+    }
+
+    pub(super) fn call(registers: &libc::user_regs_struct) -> (libc::c_long, [u64; 6]) {
+        let r = registers.regs;
+        (r[8] as libc::c_long, [r[0], r[1], r[2], r[3], r[4], r[5]])
+    }
+
+    pub(super) fn set_third(registers: &mut libc::user_regs_struct, value: u64) {
+        registers.regs[2] = value;
+    }
+
+    pub(super) fn set_answer(registers: &mut libc::user_regs_struct, answer: i64) {
+        registers.regs[0] = answer as u64;
     }
 }
