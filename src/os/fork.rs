@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::os::clock::now_ns;
+use crate::os::list::List;
 use crate::sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// What [`generation`] reads before anybody armed this process.
@@ -44,21 +45,11 @@ static FORKS_ENDED: AtomicU64 = AtomicU64::new(0);
 /// No fork takes longer than this: it copies page tables.
 const LONGEST_FORK_NS: u64 = 5_000_000_000;
 
-/// The first of the descriptors to close in a child.
-static FDS: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
-
-/// One descriptor, or room for one. Entries are never freed, only used again, so a
-/// handler may walk them at any moment.
-struct Entry {
-    fd: AtomicI32,
-    next: *const Entry,
-}
+/// The descriptors to close in a child, and room for some. Nothing but the numbers is
+/// handed over, so all accesses are Relaxed.
+static FDS: List<AtomicI32> = List::new();
 
 const NO_FD: i32 = -1;
-
-// SAFETY: `fd` is atomic, and `next` is written before the entry is shared, never
-// after; what it points at lives for ever.
-unsafe impl Sync for Entry {}
 
 unsafe extern "C" {
     fn pthread_atfork(
@@ -169,31 +160,21 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     word().store(0, Ordering::Relaxed);
     FORKS_ENDED.store(FORKS_BEGUN.load(Ordering::SeqCst), Ordering::SeqCst);
-    // Acquire: pairs with the Release in `register_fd`, in the parent.
-    let mut entry: *const Entry = FDS.load(Ordering::Acquire);
-    // SAFETY: entries are leaked boxes: once on the list they live for ever.
-    while let Some(this) = unsafe { entry.as_ref() } {
-        let fd = this.fd.swap(NO_FD, Ordering::Relaxed);
+    for fd in FDS.iter() {
+        let fd = fd.swap(NO_FD, Ordering::Relaxed);
         if fd >= 0 {
             // SAFETY: the descriptor is the child's copy of one that a ring owns.
             // Its owner knows (by the generation) that it must not use it here.
             unsafe { libc::close(fd) };
         }
-        entry = this.next;
     }
 }
 
 /// A descriptor that a forked child closes before it runs. Given up by dropping.
 #[derive(Debug)]
 pub(crate) struct FdTicket {
-    entry: &'static Entry,
+    fd: &'static AtomicI32,
     generation: u64,
-}
-
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("fd", &self.fd).finish_non_exhaustive()
-    }
 }
 
 /// Has `fd` closed in every child that is forked from now on. The ticket must be
@@ -201,38 +182,17 @@ impl std::fmt::Debug for Entry {
 /// once.
 pub(crate) fn register_fd(fd: BorrowedFd<'_>) -> FdTicket {
     let fd = fd.as_raw_fd();
-    let generation = generation();
-    let mut at: *const Entry = FDS.load(Ordering::Acquire);
-    // SAFETY: entries are leaked boxes: once on the list they live for ever.
-    while let Some(entry) = unsafe { at.as_ref() } {
-        // Relaxed: the number is all that is handed over.
-        if entry.fd.compare_exchange(NO_FD, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            return FdTicket { entry, generation };
-        }
-        at = entry.next;
-    }
-    let new = Box::leak(Box::new(Entry { fd: AtomicI32::new(fd), next: std::ptr::null() }));
-    let new: *mut Entry = new;
-    let mut head = FDS.load(Ordering::Acquire);
-    loop {
-        // SAFETY: nobody else knows the entry until the exchange below succeeds.
-        unsafe { (*new).next = head };
-        // Release: the entry's fields, for whoever finds it on the list.
-        match FDS.compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => break,
-            Err(other) => head = other,
-        }
-    }
-    // SAFETY: the entry is leaked, and from here on it is only shared.
-    FdTicket { entry: unsafe { &*new }, generation }
+    let take = |free: &AtomicI32| {
+        free.compare_exchange(NO_FD, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    };
+    FdTicket { fd: FDS.claim(take, || AtomicI32::new(fd)), generation: generation() }
 }
 
 impl Drop for FdTicket {
     fn drop(&mut self) {
         // In a child the entry was freed when it began, and may have a new user.
         if generation() == self.generation {
-            // Relaxed: as in `register_fd`.
-            self.entry.fd.store(NO_FD, Ordering::Relaxed);
+            self.fd.store(NO_FD, Ordering::Relaxed);
         }
     }
 }
@@ -335,7 +295,7 @@ mod tests {
             let mine = tempfile::tempfile().unwrap();
             let own = register_fd(mine.as_fd());
             drop(ticket);
-            own.entry.fd.load(Ordering::Relaxed) == mine.as_raw_fd()
+            own.fd.load(Ordering::Relaxed) == mine.as_raw_fd()
         }));
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod fence;
 pub(crate) mod fork;
 pub(crate) mod futex;
+mod list;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod process;
