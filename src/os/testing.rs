@@ -58,7 +58,7 @@ pub(crate) fn forking_dir() -> Dir<RwLockWriteGuard<'static, ()>> {
 
 /// Says on the real standard error that a test could not do its work here.
 pub(crate) fn skip(test: &str, why: &str) {
-    let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
+    let _ = writeln!(io::stderr(), "SKIPPED: {test}: {why}");
 }
 
 /// Whether a number is an open descriptor of this process.
