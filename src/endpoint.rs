@@ -162,10 +162,14 @@ impl Endpoint {
     }
 
     /// The file's length and the one it needs, when it has become shorter than the ring: then bytes that are mapped do not
-    /// exist any more.
+    /// exist any more. One that was, and is long again, has at most what was there when a byte was missed.
     pub(crate) fn truncated(&self) -> Option<(u64, u64)> {
+        if self.forked() {
+            return None;
+        }
         let wanted = self.header.total();
-        let found = self.mapping.file().metadata().ok().filter(|_| !self.forked())?.len();
+        let len = self.mapping.file().metadata().map_or(wanted, |found| found.len());
+        let found = self.mapping.lost().map_or(len, |lost| lost.min(len));
         (found < wanted).then_some((found, wanted))
     }
 

@@ -154,6 +154,13 @@ pub fn inspect_with(name: &str, options: &Options) -> Result<Info, OpenError> {
         Some(ring) => slots::look(&words, &file, ring),
     };
     let seen = seen.map_err(failed("asking for its locks"))?;
+    if let Some(found) = words.map.lost() {
+        return Err(OpenError::Truncated {
+            ring: place.name.clone(),
+            found,
+            wanted: header.total(),
+        });
+    }
     Ok(info(&place, &found, &header, seen, is_unlinked(&file)))
 }
 
@@ -292,7 +299,7 @@ fn seat(words: &Words, file: &File, role: Role) -> io::Result<SeatInfo> {
 
 /// The words of a ring, mapped to be read only.
 struct Words {
-    map: memmap2::MmapRaw,
+    map: map::Area,
 }
 
 impl Words {
@@ -300,7 +307,8 @@ impl Words {
     fn map(file: &File, len: u64) -> io::Result<Words> {
         // The file was that long a moment ago. Its owner (the caller, root, or whom
         // the caller accepts) could cut it short now, and a load would be a bus
-        // error: as in every other process that has the ring open.
+        // error, unless those are caught: as in every other process that has the ring
+        // open.
         let len = usize::try_from(len)
             .ok()
             .filter(|&len| len <= isize::MAX as usize)

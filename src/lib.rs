@@ -87,6 +87,11 @@ pub use inspect::{Info, Listed, SeatInfo, Seated, inspect, inspect_with, list, n
 ))]
 pub use layout::header::Kind;
 pub use options::{Delivery, Options, Wait};
+#[cfg(all(
+    target_os = "linux",
+    not(any(all(loom, feature = "model"), all(shuttle, feature = "model")))
+))]
+pub use os::sigbus::catch_sigbus;
 pub use recovery::Recovered;
 #[cfg(all(
     target_os = "linux",

@@ -217,6 +217,10 @@ impl<E: End> Link<E> {
     pub(crate) fn examine(&mut self) -> Result<bool, Fault> {
         self.usable()?;
         let peer = Seat::load(&self.view, E::PEER);
+        if peer.0 == 0 && self.seen.0 != u64::MAX {
+            // Nobody goes back to never having been there.
+            self.check_file()?;
+        }
         if peer.left() && self.concerns(peer) && !self.keep_open {
             self.gone = Some((peer, Presence::Left));
             return Ok(true);
@@ -292,9 +296,12 @@ impl<E: End> Link<E> {
         self.usable_in = NO_LIFE;
     }
 
-    /// Makes `Corrupt` stick to this handle.
+    /// Makes `Corrupt` stick to this handle; or what explains it, a file that was cut short.
     #[cold]
     pub(crate) fn corrupt(&mut self, damage: Damage) -> Fault {
+        if let Err(fault) = self.check_file() {
+            return fault;
+        }
         self.stick(Sticky::Corrupt(damage));
         Fault::Corrupt { ring: self.name.clone(), what: damage.what() }
     }

@@ -360,6 +360,10 @@ impl Party {
         self.usable()?;
         // K4 Acquire: before the look at the seats.
         let leaves = self.view().word(self.peer().leaves()).load(Acquire);
+        if leaves == 0 && self.seen.get() != u64::MAX {
+            // Whoever has left does not come to have never been there.
+            self.check()?;
+        }
         if self.nobody_left() {
             return Ok(true);
         }
@@ -508,9 +512,12 @@ impl Party {
         self.usable_in.set(NO_LIFE);
     }
 
-    /// Makes `Corrupt` stick to this handle.
+    /// Makes `Corrupt` stick to this handle; or what explains it, a file that was cut short.
     #[cold]
     pub(crate) fn corrupt(&self, damage: Damage) -> Fault {
+        if let Err(fault) = self.check() {
+            return fault;
+        }
         // Relaxed: as in `drop`. It may have taken what it then refused, and gives nothing up any more itself.
         self.seat.forgotten.store(1, Relaxed);
         self.stick(Sticky::Corrupt(damage));

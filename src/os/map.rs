@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use crate::os::sigbus::{self, Watched};
 use crate::os::{fork, lock};
 
 /// How often an opening is repeated because a fork came in between. After that the
@@ -74,11 +75,41 @@ impl Drop for Held {
     }
 }
 
+/// Memory that maps the first bytes of a file.
+#[derive(Debug)]
+pub(crate) struct Area {
+    // The order matters: what is unmapped is watched no more.
+    watched: Watched,
+    map: MmapRaw,
+}
+
+impl Area {
+    fn new(map: MmapRaw) -> Area {
+        Area { watched: sigbus::watch(map.as_mut_ptr(), map.len()), map }
+    }
+
+    /// The first byte.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.map.as_ptr()
+    }
+
+    /// How many bytes are mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The offset of a byte that was found gone from the file, if one was (see
+    /// [`sigbus`]). Then nothing of the file is left here.
+    pub(crate) fn lost(&self) -> Option<u64> {
+        self.watched.lost()
+    }
+}
+
 /// A shared, writable mapping of the first bytes of a file.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     // Given up by `drop`, before `held`, and not at all in a forked child.
-    map: ManuallyDrop<MmapRaw>,
+    area: ManuallyDrop<Area>,
     held: Held,
     disturbed: bool,
 }
@@ -88,14 +119,14 @@ impl Mapping {
     /// what lies behind its end is a bus error.
     pub(crate) fn new(held: Held, len: usize) -> io::Result<Mapping> {
         let watch = fork::Watch::start();
-        let map = MmapOptions::new().len(len).map_raw(held.file())?;
+        let area = Area::new(MmapOptions::new().len(len).map_raw(held.file())?);
         // The file that the mapping pins carries the lock that says we are alive.
         // A child that kept the mapping would say so after our death.
-        map.advise(Advice::DontFork)?;
+        area.map.advise(Advice::DontFork)?;
         let disturbed = watch.disturbed();
         // Best effort (from Linux 5.14): otherwise first touches take the faults.
-        let _ = map.advise(Advice::PopulateWrite);
-        Ok(Mapping { map: ManuallyDrop::new(map), held, disturbed })
+        let _ = area.map.advise(Advice::PopulateWrite);
+        Ok(Mapping { area: ManuallyDrop::new(area), held, disturbed })
     }
 
     /// Whether a child may have a copy of this mapping, because another thread
@@ -107,12 +138,17 @@ impl Mapping {
     /// The first byte. Aligned to a page; valid while the mapping lives and this
     /// process is not a forked child.
     pub(crate) fn base(&self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.area.map.as_mut_ptr()
     }
 
     /// How many bytes are mapped.
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        self.area.len()
+    }
+
+    /// As [`Area::lost`].
+    pub(crate) fn lost(&self) -> Option<u64> {
+        self.area.lost()
     }
 
     /// The file behind the mapping, for locks and questions about its state.
@@ -144,13 +180,13 @@ impl Drop for Mapping {
         }
         // Before `held` gives the lock up: once it is free, nobody here can store.
         // SAFETY: this is the only place that drops the field, and `drop` runs once.
-        unsafe { ManuallyDrop::drop(&mut self.map) };
+        unsafe { ManuallyDrop::drop(&mut self.area) };
     }
 }
 
 /// Maps the first `len` bytes of a file to be read only.
-pub(crate) fn read_only(file: &File, len: usize) -> io::Result<MmapRaw> {
-    MmapOptions::new().len(len).map_raw_read_only(file)
+pub(crate) fn read_only(file: &File, len: usize) -> io::Result<Area> {
+    MmapOptions::new().len(len).map_raw_read_only(file).map(Area::new)
 }
 
 #[cfg(test)]

@@ -10,5 +10,6 @@ pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod process;
 pub(crate) mod shm;
+pub(crate) mod sigbus;
 #[cfg(test)]
 pub(crate) mod testing;

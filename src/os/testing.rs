@@ -226,6 +226,33 @@ pub(crate) fn interrupt_often() {
     assert_eq!(rc, 0);
 }
 
+/// Makes a hole in a file.
+pub(crate) fn punch(file: &std::fs::File, from: u64, len: u64) {
+    use std::os::fd::AsRawFd;
+    let flags = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let (from, len) = (from as libc::off64_t, len as libc::off64_t);
+    // SAFETY: the descriptor is open while it is borrowed; no memory is passed.
+    let rc = unsafe { libc::fallocate64(file.as_raw_fd(), flags, from, len) };
+    assert_eq!(rc, 0, "{}", io::Error::last_os_error());
+}
+
+/// Sets what this process (a child!) does at SIGBUS: a handler of one argument, or one
+/// of the kernel's two.
+pub(crate) fn on_sigbus(handler: libc::sighandler_t) {
+    // SAFETY: sigaction is integers and pointers, for which zero is a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    // SAFETY: `action` lives during the call, and the tests' handlers end the process.
+    let rc = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(rc, 0);
+}
+
+/// Sends this process (a child!) the signal of memory that is gone.
+pub(crate) fn raise_sigbus() {
+    // SAFETY: raise takes a number.
+    unsafe { libc::raise(libc::SIGBUS) };
+}
+
 /// Sets this process's (a child's!) mask for the modes of new files.
 pub(crate) fn umask(mask: u32) {
     // SAFETY: umask takes a number and cannot fail.
