@@ -167,6 +167,18 @@ impl<E: End> Link<E> {
         self.behind.as_ref().and_then(|behind| behind.truncated())
     }
 
+    /// Whether all of the memory was there so far. Asked after a copy: then the copy has no zeros that nobody sent.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        !sync::memory_lost() || self.cut_short().is_none()
+    }
+
+    /// The same, for good: what is not whole is not used again.
+    #[inline]
+    pub(crate) fn whole(&mut self) -> Result<(), Fault> {
+        if sync::memory_lost() { self.check_file() } else { Ok(()) }
+    }
+
     /// Lets go of the seat and wakes the peer to see it. A forked child has no seat to let go of, and a file that was cut
     /// short may have none.
     pub(crate) fn leave(&mut self) {

@@ -1151,9 +1151,9 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Self::try_recv); `to` is as it was then.
+    /// As [`try_recv`](Self::try_recv); `to` is as it was then, or empty if the file was cut short in the middle of the copy.
     pub fn try_recv_into(&self, to: &mut Vec<u8>) -> Result<usize, TryRecvError> {
-        Ok(self.try_recv()?.into_vec(to))
+        Ok(self.try_recv()?.into_vec(to)?)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for a message.
@@ -1162,7 +1162,7 @@ impl Receiver {
     ///
     /// As [`recv`](Self::recv).
     pub fn recv_into(&self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
-        Ok(self.recv()?.into_vec(to))
+        Ok(self.recv()?.into_vec(to)?)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for a message at most `timeout`.
@@ -1175,7 +1175,7 @@ impl Receiver {
         to: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<usize, RecvTimeoutError> {
-        Ok(self.recv_timeout(timeout)?.into_vec(to))
+        Ok(self.recv_timeout(timeout)?.into_vec(to)?)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for a message until `deadline` at most.
@@ -1188,7 +1188,7 @@ impl Receiver {
         to: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<usize, RecvTimeoutError> {
-        Ok(self.recv_deadline(deadline)?.into_vec(to))
+        Ok(self.recv_deadline(deadline)?.into_vec(to)?)
     }
 
     /// Takes up to `max` messages that can be taken now, in order, behind what is in `to`; answers how many. All of them are
@@ -1413,6 +1413,13 @@ impl<'a> Message<'a> {
         bytes
     }
 
+    /// Whether all of its memory has been there so far. A program that survives that a file is cut short
+    /// (`catch_sigbus`) asks this after a copy: `false` says that what was copied may be zeros that
+    /// nobody sent. The calls that receive into a vector ask by themselves.
+    pub fn is_whole(&self) -> bool {
+        self.receiver.party.is_whole()
+    }
+
     /// Copies as many of its bytes as fit into `to`; answers how many.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         if !self.receiver.party.readable() {
@@ -1435,17 +1442,22 @@ impl<'a> Message<'a> {
     }
 
     /// Copies it out and releases it, whatever panics are under way.
-    fn into_vec(mut self, to: &mut Vec<u8>) -> usize {
+    fn into_vec(mut self, to: &mut Vec<u8>) -> Result<usize, Fault> {
         to.clear();
         self.append_to(to);
         self.calm = false;
-        to.len()
+        match self.receiver.party.whole() {
+            Ok(()) => Ok(to.len()),
+            Err(fault) => {
+                to.clear();
+                Err(fault)
+            }
+        }
     }
 
-    fn into_new_vec(self) -> Vec<u8> {
+    fn into_new_vec(self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.into_vec(&mut bytes);
-        bytes
+        self.into_vec(&mut bytes).ok().map(|_| bytes)
     }
 
     /// Gives it back instead of releasing it: the next receiver gets it, which may be this one.
@@ -1492,7 +1504,7 @@ impl Iterator for Iter<'_> {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        self.receiver.recv().ok().map(Message::into_new_vec)
+        self.receiver.recv().ok().and_then(Message::into_new_vec)
     }
 }
 
@@ -1506,7 +1518,7 @@ impl Iterator for IntoIter {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        self.receiver.recv().ok().map(Message::into_new_vec)
+        self.receiver.recv().ok().and_then(Message::into_new_vec)
     }
 }
 

@@ -544,6 +544,18 @@ impl Party {
         self.seat.behind.as_ref().map_or(Ok(false), |behind| behind.has_its_name().map(|has| !has))
     }
 
+    /// Whether all of the memory was there so far. Asked after a copy: then the copy has no zeros that nobody sent.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        !sync::memory_lost() || self.seat.cut_short().is_none()
+    }
+
+    /// The same, for good: what is not whole is not used again.
+    #[inline]
+    pub(crate) fn whole(&self) -> Result<(), Fault> {
+        if sync::memory_lost() { self.check() } else { Ok(()) }
+    }
+
     /// Asks the kernel whether the file is whole.
     fn check(&self) -> Result<(), Fault> {
         if let Some((found, wanted)) = self.seat.cut_short() {

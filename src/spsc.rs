@@ -952,9 +952,9 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// As [`try_recv`](Self::try_recv); `to` is as it was then.
+    /// As [`try_recv`](Self::try_recv); `to` is as it was then, or empty if the file was cut short in the middle of the copy.
     pub fn try_recv_into(&mut self, to: &mut Vec<u8>) -> Result<usize, TryRecvError> {
-        Ok(self.try_recv()?.into_vec(to))
+        Ok(self.try_recv()?.into_vec(to)?)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for a message.
@@ -963,7 +963,7 @@ impl Receiver {
     ///
     /// As [`recv`](Self::recv).
     pub fn recv_into(&mut self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
-        Ok(self.recv()?.into_vec(to))
+        Ok(self.recv()?.into_vec(to)?)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for a message at most `timeout`.
@@ -976,7 +976,7 @@ impl Receiver {
         to: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<usize, RecvTimeoutError> {
-        Ok(self.recv_timeout(timeout)?.into_vec(to))
+        Ok(self.recv_timeout(timeout)?.into_vec(to)?)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for a message until `deadline` at most.
@@ -989,7 +989,7 @@ impl Receiver {
         to: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<usize, RecvTimeoutError> {
-        Ok(self.recv_deadline(deadline)?.into_vec(to))
+        Ok(self.recv_deadline(deadline)?.into_vec(to)?)
     }
 
     /// The messages as vectors, waiting for each, until the stream ends or the handle is of no more use. For guards
@@ -1139,6 +1139,13 @@ impl<'a> Message<'a> {
         bytes
     }
 
+    /// Whether all of its memory has been there so far. A program that survives that a file is cut short
+    /// (`catch_sigbus`) asks this after a copy: `false` says that what was copied may be zeros that
+    /// nobody sent. The calls that receive into a vector ask by themselves.
+    pub fn is_whole(&self) -> bool {
+        self.receiver.link.is_whole()
+    }
+
     /// Copies as many of its bytes as fit into `to`; answers how many.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         if !self.receiver.link.is_usable() {
@@ -1161,17 +1168,22 @@ impl<'a> Message<'a> {
     }
 
     /// Copies it out and releases it, whatever panics are under way.
-    fn into_vec(mut self, to: &mut Vec<u8>) -> usize {
+    fn into_vec(mut self, to: &mut Vec<u8>) -> Result<usize, Fault> {
         to.clear();
         self.append_to(to);
         self.calm = false;
-        to.len()
+        match self.receiver.link.whole() {
+            Ok(()) => Ok(to.len()),
+            Err(fault) => {
+                to.clear();
+                Err(fault)
+            }
+        }
     }
 
-    fn into_new_vec(self) -> Vec<u8> {
+    fn into_new_vec(self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.into_vec(&mut bytes);
-        bytes
+        self.into_vec(&mut bytes).ok().map(|_| bytes)
     }
 
     /// Gives it back instead of releasing it: it is the next message again, for this receiver or its successor.
@@ -1219,7 +1231,7 @@ impl Iterator for Iter<'_> {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        self.receiver.recv().ok().map(Message::into_new_vec)
+        self.receiver.recv().ok().and_then(Message::into_new_vec)
     }
 }
 
@@ -1233,7 +1245,7 @@ impl Iterator for IntoIter {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        self.receiver.recv().ok().map(Message::into_new_vec)
+        self.receiver.recv().ok().and_then(Message::into_new_vec)
     }
 }
 

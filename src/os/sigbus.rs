@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::os::fork;
 use crate::os::list::List;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Memory that maps a file from its start.
 struct Stretch {
@@ -37,6 +37,8 @@ const CHANGING: u64 = 1;
 const NOTHING_LOST: u64 = u64::MAX;
 
 static STRETCHES: List<Stretch> = List::new();
+/// Whether any of them ever lost something, for those who cannot ask after each.
+static LOST: AtomicU32 = AtomicU32::new(0);
 /// The youngest stamp.
 static STAMPS: AtomicU64 = AtomicU64::new(CHANGING);
 
@@ -130,6 +132,16 @@ impl Drop for Watched {
     }
 }
 
+/// Whether any stretch of this process was ever found gone. One load.
+#[inline]
+pub(crate) fn any_lost() -> bool {
+    // Acquire: what was read before this is not read after it, so a zero that another
+    // thread let in has the word with it: pairs with the Release in `replace`.
+    fence(Ordering::Acquire);
+    // Relaxed: as above.
+    LOST.load(Ordering::Relaxed) != 0
+}
+
 fn page() -> u64 {
     // SAFETY: sysconf takes a number; for this one it answers from memory.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -143,6 +155,8 @@ fn replace(address: *mut u8) -> bool {
         let Some((base, len, at)) = stretch.holds(address) else { continue };
         // Before the zeros are there to be read. AcqRel: see `Watched::lost`.
         stretch.lost.fetch_min(at - at % page(), Ordering::AcqRel);
+        // Release: pairs with the Acquire in `any_lost`.
+        LOST.store(1, Ordering::Release);
         // SAFETY: the range is a mapping of a ring of this process (the stamp and the
         // generation say so), which is in use at this moment by whoever touched it, so
         // nobody unmaps it. What is accessed there is accessed by atomics and by copies
@@ -289,7 +303,6 @@ mod tests {
     use super::*;
     use crate::os::map::{Held, Mapping};
     use crate::os::testing::{self, Child};
-    use crate::sync::AtomicU32;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::path::Path;
@@ -369,11 +382,11 @@ mod tests {
             let (file, other) = (file(dir.path()), tempfile::tempfile().unwrap());
             other.set_len(PAGES * page()).unwrap();
             let (map, untouched) = (map(&file), map(&other));
-            assert!(read(&map, 2) == SEVENS && map.lost().is_none());
+            assert!(read(&map, 2) == SEVENS && map.lost().is_none() && !any_lost());
             file.set_len(2 * page()).unwrap();
             assert_eq!(read(&map, 1), SEVENS, "as long as nobody misses anything");
             assert_eq!(read(&map, 3), 0);
-            assert_eq!(map.lost(), Some(3 * page()));
+            assert_eq!((map.lost(), any_lost()), (Some(3 * page()), true));
             assert_eq!((0..PAGES).map(|at| read(&map, at)).max(), Some(0), "all of it");
             word(&map, 0).store(1, Ordering::Relaxed);
             assert_eq!(read(&map, 0), 1);

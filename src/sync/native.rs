@@ -24,6 +24,19 @@ pub const fn dead() -> bool {
     false
 }
 
+/// Whether memory of some ring of this process was found gone, ever: then what was copied may be zeros that nobody sent.
+#[inline(always)]
+pub fn memory_lost() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        os::sigbus::any_lost()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        false
+    }
+}
+
 /// A wait begins. In this world its slices end by themselves, so there is nothing to do.
 #[inline(always)]
 pub fn wait_begins() {}

@@ -10,7 +10,7 @@ use quoit::spsc::{Message, Receiver, Sender};
 use quoit::{OpenError, Options, Wait};
 
 use crate::harness::{self, RING};
-use crate::{fork, futex, storm};
+use crate::{fork, futex, gone, storm};
 
 /// The other process's side of the conversation, and what it holds.
 pub(crate) struct Actor {
@@ -112,6 +112,7 @@ impl Actor {
             ["done"] => String::from("done"),
             ["fork", what] => fork::obey(self, what),
             ["futex", how] => futex::obey(self, how),
+            ["gone", ref words @ ..] => gone::obey(self, words),
             _ => panic!("no such order: {order}"),
         }
     }

@@ -299,6 +299,14 @@ impl Process {
         std::fs::read_to_string(format!("/proc/{process}/task/{thread}/{what}")).unwrap()
     }
 
+    /// Waits for an answer, or for its end: the signal that it died of.
+    pub(crate) fn killed_by(&mut self) -> Option<libc::c_int> {
+        match self.answers.fill_buf() {
+            Ok([_, ..]) => None,
+            _ => std::os::unix::process::ExitStatusExt::signal(&self.child.wait().unwrap()),
+        }
+    }
+
     /// kill -9; returns when the process is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -12,6 +12,7 @@ mod exchange;
 mod file;
 mod fork;
 mod futex;
+mod gone;
 mod harness;
 mod journal;
 mod seats;
