@@ -295,6 +295,13 @@ fn a_file_of_something_else_is_refused() {
     }
 }
 
+/// Makes a named pipe.
+fn pipe(path: &Path) {
+    let path = CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a string that ends in NUL and lives during the call.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+}
+
 #[test]
 fn what_is_not_even_a_file_is_refused_and_neither_followed_nor_waited_for() {
     let refused = |make: &dyn Fn(&Path), why: &str| {
@@ -304,14 +311,7 @@ fn what_is_not_even_a_file_is_refused_and_neither_followed_nor_waited_for() {
         refused(&path, OpenError::is_not_a_ring, &[why, "choose another name"]);
     };
     refused(&|path| fs::create_dir(path).unwrap(), "it is a folder");
-    refused(
-        &|path| {
-            let path = CString::new(path.to_str().unwrap()).unwrap();
-            // SAFETY: a string that ends in NUL and lives during the call.
-            assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
-        },
-        "it is a named pipe",
-    );
+    refused(&|path| pipe(path), "it is a named pipe");
     refused(&|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()), "it is a socket");
     refused(&|path| symlink("/dev/null", path).unwrap(), "it is a symbolic link");
     // To a ring that would be fine, and to nothing.
@@ -323,6 +323,34 @@ fn what_is_not_even_a_file_is_refused_and_neither_followed_nor_waited_for() {
     let victim = nowhere.path().join("victim");
     refused(&|path| symlink(&victim, path).unwrap(), "it is a symbolic link");
     assert!(!victim.exists(), "nothing was made through the link");
+}
+
+#[test]
+fn what_is_not_a_ring_is_not_unlinked_and_neither_is_what_a_link_leads_to() {
+    let spared = |make: &dyn Fn(&Path), why: &str| {
+        let folder = folder();
+        let path = folder.path().join("ticks");
+        make(&path);
+        let before = picture(&path);
+        let error = quoit::unlink(path.to_str().unwrap()).unwrap_err();
+        assert!(error.is_not_a_ring(), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(picture(&path) == before);
+    };
+    spared(&|path| fs::create_dir(path).unwrap(), "it is a folder");
+    spared(&|path| pipe(path), "it is a named pipe");
+    spared(&|path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()), "it is a socket");
+    spared(&|path| fs::write(path, "dear diary").unwrap(), "another kind");
+    spared(&|path| fs::write(path, "").unwrap(), "another kind");
+    let (_folder, ring) = changed(|_| {});
+    let before = picture(&ring);
+    spared(&|path| symlink(&ring, path).unwrap(), "it is a symbolic link");
+    spared(&|path| symlink("nowhere", path).unwrap(), "it is a symbolic link");
+    assert!(picture(&ring) == before);
+    // Whoever may remove it may do so, whoever else could write to it.
+    fs::set_permissions(&ring, Permissions::from_mode(0o666)).unwrap();
+    quoit::unlink(ring.to_str().unwrap()).unwrap();
+    assert!(!ring.exists());
 }
 
 #[test]
