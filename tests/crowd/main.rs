@@ -11,6 +11,7 @@ mod flow;
 mod harness;
 #[path = "../processes/journal.rs"]
 mod journal;
+mod names;
 mod notes;
 mod seats;
 mod stalled;

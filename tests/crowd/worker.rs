@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::notes::{
     DOING, Doing, ENDS, GO, LONGEST, OVERRUNS, READY, SEAT, SINCE, SPANS, THREAD, TIMEOUTS,
 };
-use crate::{busy, flow, seats, stalled, storm, wakes};
+use crate::{busy, flow, names, seats, stalled, storm, wakes};
 
 /// This process, when it is one of the workers.
 pub(crate) struct Worker {
@@ -53,6 +53,9 @@ pub(crate) fn run() {
         ["claim", number, wait] => stalled::claim(&worker, number.parse().unwrap(), wait),
         ["hold", count] => stalled::hold(&worker, count.parse().unwrap()),
         ["idle", role] => stalled::idle(&worker, role),
+        ["names", "create", rounds] => names::create(&worker, rounds.parse().unwrap()),
+        ["names", "meet", rounds] => names::meet(&worker, rounds.parse().unwrap()),
+        ["names", "scramble", times] => names::scramble(&mut worker, times.parse().unwrap()),
         ["sit", count] => seats::sit(&worker, count.parse().unwrap()),
         ["sleep", "receiver", wait] => wakes::receiver(&worker, wait),
         ["sleep", "sender", wait, id] => wakes::sender(&worker, wait, id.parse().unwrap()),
