@@ -4,8 +4,10 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use quoit::{Options, mpmc};
+
 use crate::actor::{Actor, word};
-use crate::harness::everywhere;
+use crate::harness::{Ring, everywhere};
 
 /// Forks; the child does something with the handles and ends. What it said.
 fn in_child(body: impl FnOnce() -> String) -> String {
@@ -74,6 +76,16 @@ pub(crate) fn obey(actor: &mut Actor, what: &str) -> String {
         }
         "guards" => guards(actor),
         "survivor" => survivor(actor),
+        "slots" => slots(&format!("{}.slots", actor.path)),
+        "threads" => threads(&format!("{}.slots", actor.path)),
+        "slots_survivor" => {
+            let mut tx = mpmc::Sender::open(&format!("{}.slots", actor.path)).unwrap();
+            tx.send(b"sent").unwrap();
+            let claimed = tx.reserve(5).unwrap();
+            let said = survivor(actor);
+            drop(claimed);
+            said
+        }
         _ => panic!("no such order: {what}"),
     }
 }
@@ -142,6 +154,108 @@ fn guards(actor: &mut Actor) -> String {
     let next = rx.recv().unwrap().to_vec();
     (actor.tx, actor.rx) = (Some(tx), Some(rx));
     format!("{answer}, then {}", String::from_utf8(next).unwrap())
+}
+
+/// The same of a ring of slots, with a message and a reservation in hand.
+fn slots(path: &str) -> String {
+    let mut tx = mpmc::Sender::create(path, &Options::new().capacity(8).max_len(48)).unwrap();
+    let rx = mpmc::Receiver::open(path).unwrap();
+    let (another, clone) = (tx.clone(), rx.clone());
+    tx.send(b"kept").unwrap();
+    let mut message = Some(rx.recv().unwrap());
+    let mut room = Some(tx.reserve(5).unwrap());
+    room.as_mut().unwrap().write_all(b"abc").unwrap();
+    let said = in_child(|| {
+        let (message, room) = (message.take().unwrap(), room.take().unwrap());
+        let mut wrong = slot_verbs(&another, &clone);
+        note(&mut wrong, "commit", &room.commit().map_or_else(|e| word(&e), |()| "ok".into()));
+        if !message.to_vec().is_empty() {
+            wrong.push("the message was read".into());
+        }
+        drop(message);
+        drop((another, clone));
+        if wrong.is_empty() { "all forked".into() } else { wrong.join("; ") }
+    });
+    let mut room = room.unwrap();
+    room.write_all(b"de").unwrap();
+    room.commit().unwrap();
+    let kept = String::from_utf8(message.take().unwrap().to_vec()).unwrap();
+    let next = String::from_utf8(rx.recv().unwrap().to_vec()).unwrap();
+    let peers = (tx.stats().peers, rx.stats().peers);
+    format!(
+        "{said}, kept {kept}, then {next}, {peers:?} peers, {}",
+        word(&rx.try_recv().unwrap_err())
+    )
+}
+
+/// Every verb of both kinds of handle; which ones did not answer `Forked`.
+fn slot_verbs(tx: &mpmc::Sender, rx: &mpmc::Receiver) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (soon, then) = (Duration::from_millis(1), Instant::now());
+    let (m, batch, mut into) = (b"m", [b"m"], vec![7]);
+    all_forked! { wrong;
+        tx.try_send(m);
+        tx.send(m);
+        tx.send_timeout(m, soon);
+        tx.send_deadline(m, then);
+        tx.try_send_batch(&batch);
+        tx.send_batch(&batch);
+        tx.send_batch_timeout(&batch, soon);
+        tx.send_batch_deadline(&batch, then);
+        tx.recover();
+        rx.try_recv();
+        rx.recv();
+        rx.recv_timeout(soon);
+        rx.recv_deadline(then);
+        rx.try_recv_into(&mut into);
+        rx.recv_into(&mut into);
+        rx.recv_into_timeout(&mut into, soon);
+        rx.recv_into_deadline(&mut into, then);
+        rx.recover();
+    }
+    let mut messages = Vec::new();
+    all_forked! { wrong;
+        rx.try_recv_batch(&mut messages, 2);
+        rx.recv_batch(&mut messages, 2);
+        rx.recv_batch_timeout(&mut messages, 2, soon);
+        rx.recv_batch_deadline(&mut messages, 2, then);
+    }
+    // These have no error to answer, and must not touch what is not there.
+    let _ = (tx.len(), tx.stats(), tx.capacity(), tx.max_len(), tx.seat(), tx.name().clone());
+    let _ = (rx.len(), rx.is_empty(), rx.is_disconnected(), rx.stats(), rx.seat());
+    let _ = format!("{tx:?} {rx:?}");
+    drop((tx.clone(), rx.clone()));
+    if into != [7] || !messages.is_empty() || rx.iter().next().is_some() {
+        wrong.push("something was received".into());
+    }
+    wrong
+}
+
+/// Forks while other threads send and receive: no child can use a handle, and no message is lost or comes twice.
+fn threads(path: &str) -> String {
+    const MESSAGES: u64 = 20_000;
+    let tx = mpmc::Sender::create(path, &Options::new().capacity(8).max_len(48)).unwrap();
+    let rx = mpmc::Receiver::open(path).unwrap();
+    let (sends, receives) = (tx.clone(), rx.clone());
+    std::thread::scope(|s| {
+        s.spawn(move || {
+            (0..MESSAGES).for_each(|number| sends.send(&number.to_le_bytes()).unwrap());
+        });
+        let received = s.spawn(move || {
+            for number in 0..MESSAGES {
+                assert_eq!(receives.recv().unwrap().to_vec(), number.to_le_bytes());
+            }
+        });
+        let mut forks = 0;
+        while !received.is_finished() || forks < 20 {
+            let said = in_child(|| slot_verbs(&tx, &rx).join("; "));
+            if said != ", status 0" {
+                return said;
+            }
+            forks += 1;
+        }
+        received.join().map_or_else(|_| "a message is missing".into(), |()| "all in order".into())
+    })
 }
 
 /// Forks a child that lives until nobody gives orders any more, and waits to be killed.
@@ -246,4 +360,33 @@ fn the_death_of_a_parent_is_noticed_while_its_child_lives() {
             assert_eq!(parent.ask("alive?"), "alive", "all the while");
         });
     }
+}
+
+#[test]
+fn handles_of_a_ring_of_slots_say_that_they_were_forked_and_stay_the_parents() {
+    let ring = Ring::new(0);
+    assert_eq!(
+        ring.process().ask("fork slots"),
+        "all forked, status 0, kept kept, then abcde, (1, 1) peers, Empty"
+    );
+}
+
+#[test]
+fn forks_while_other_threads_send_and_receive_disturb_nobody() {
+    let ring = Ring::new(0);
+    assert_eq!(ring.process().ask("fork threads"), "all in order");
+}
+
+#[test]
+fn the_death_of_a_parent_with_a_claim_is_noticed_while_its_child_lives() {
+    let ring = Ring::new(0);
+    let path = ring.beside("ring.slots");
+    let rx = mpmc::Receiver::create(&path, &Options::new().capacity(8).max_len(48)).unwrap();
+    let mut parent = ring.process();
+    assert_eq!(parent.ask("fork slots_survivor"), "the child lives");
+    assert_eq!(rx.recv().unwrap().to_vec(), b"sent");
+    parent.kill();
+    assert!(rx.recv().unwrap_err().is_disconnected());
+    assert_eq!(rx.stats().end, Some(quoit::Presence::Died));
+    assert_eq!(parent.ask("alive?"), "alive", "all the while");
 }
