@@ -273,6 +273,25 @@ fn whoever_did_not_ask_dies_of_the_signal() {
     }
 }
 
+#[test]
+fn whoever_is_at_a_ring_whose_name_goes_to_another_stays_with_those_who_were_there() {
+    for kind in KINDS {
+        let ring = Ring::new(0);
+        let mut old = traffic(&ring, kind, false, "honest 200000");
+        quoit::unlink(&ring.path).unwrap();
+        assert!(old.iter_mut().all(|end| end.answer_so_far().is_none()), "they are at it");
+        make(kind, &ring.path);
+        let mut new = [ring.process(), ring.process()];
+        for (end, role) in new.iter_mut().zip(["recv", "send"]) {
+            let order = format!("gone {kind} {role} honest 1000 {}", ring.path);
+            assert_eq!(end.ask(order), "open");
+        }
+        for end in new.iter_mut().chain(&mut old) {
+            assert_eq!(end.answer(), "done", "{kind}");
+        }
+    }
+}
+
 /// Makes holes, one page after the other, which is full of zeros then.
 fn punch(path: &str) {
     let file = File::options().write(true).open(path).unwrap();
