@@ -75,6 +75,14 @@ msrv:
 deny:
     cargo deny check
 
+# Two processes at one ring, one of 32 bits. Needs the target i686-unknown-linux-gnu and a C compiler for it (gcc-multilib).
+widths:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    other=$(cargo test -p quoit --test processes --target i686-unknown-linux-gnu --no-run --message-format=json \
+        | sed -n 's/.*"executable":"\([^"]*processes-[^"]*\)".*/\1/p')
+    QUOIT_OTHER_WIDTH=$other cargo test -p quoit --test processes -- apart::a_program
+
 # A death at every instruction of every call (tests/steps); everyday runs try some.
 steps:
     QUOIT_STEPS=all cargo test --release --test steps

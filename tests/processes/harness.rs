@@ -89,6 +89,11 @@ impl Ring {
         Process::start(self)
     }
 
+    /// The same, started by a command that ends by running a program with the arguments that it is given.
+    pub(crate) fn process_by(&self, command: Command) -> Process {
+        Process::start_by(self, command)
+    }
+
     /// A process that is the sender.
     pub(crate) fn sender(&self) -> Process {
         self.process().seated("sender")
@@ -142,9 +147,13 @@ pub(crate) struct Process {
 
 impl Process {
     fn start(ring: &Ring) -> Process {
+        Process::start_by(ring, Command::new(env::current_exe().unwrap()))
+    }
+
+    fn start_by(ring: &Ring, mut command: Command) -> Process {
         // The other end is the child's standard input, and its way to answer.
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(env::current_exe().unwrap())
+        let child = command
             .args(["--exact", "other_process", "--nocapture", "--test-threads=1"])
             .env(
                 RING,
@@ -163,7 +172,7 @@ impl Process {
         process
     }
 
-    fn seated(mut self, role: &str) -> Process {
+    pub(crate) fn seated(mut self, role: &str) -> Process {
         assert_eq!(self.ask(format!("{role} open_or_create")), "ok");
         self
     }

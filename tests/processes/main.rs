@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod actor;
+mod apart;
 mod death;
 mod ending;
 mod exchange;
