@@ -167,6 +167,11 @@ impl<E: End> Link<E> {
         self.behind.as_ref().and_then(|behind| behind.truncated())
     }
 
+    /// Whether there is memory to look at: a forked child has none, and a file that was cut short may have none.
+    pub(crate) fn has_memory(&self) -> bool {
+        sync::generation() == self.generation && self.cut_short().is_none()
+    }
+
     /// Whether all of the memory was there so far. Asked after a copy: then the copy has no zeros that nobody sent.
     #[inline]
     pub(crate) fn is_whole(&self) -> bool {
@@ -179,10 +184,9 @@ impl<E: End> Link<E> {
         if sync::memory_lost() { self.check_file() } else { Ok(()) }
     }
 
-    /// Lets go of the seat and wakes the peer to see it. A forked child has no seat to let go of, and a file that was cut
-    /// short may have none.
+    /// Lets go of the seat and wakes the peer to see it.
     pub(crate) fn leave(&mut self) {
-        if sync::generation() == self.generation && self.cut_short().is_none() {
+        if self.has_memory() {
             roster::leave(&self.view, E::ROLE);
             self.notify();
         }
@@ -331,7 +335,7 @@ impl<E: End> Link<E> {
 
     /// What is known of the peer now; asks the lock.
     pub(crate) fn peer(&self) -> Presence {
-        if sync::generation() != self.generation || self.cut_short().is_some() {
+        if !self.has_memory() {
             return Presence::Never;
         }
         // The word around the lock: somebody who arrives in between has no lock yet in the answer, but is in the second word.

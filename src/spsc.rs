@@ -45,9 +45,10 @@ use crate::sync::{self, Deadline};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages sent, or received and released.
+    /// Messages sent, or received and released. 0 where the ring's memory is not: in a forked child, and when the file was cut
+    /// short.
     pub messages: u64,
-    /// Bytes of payload in them.
+    /// Bytes of payload in them; 0 as above.
     pub bytes: u64,
     /// Times a call found nothing to do and waited.
     pub waits: u64,
@@ -590,7 +591,8 @@ impl Sender {
 
     /// What this end has seen so far.
     pub fn stats(&self) -> Stats {
-        let (messages, bytes) = self.ring.sent();
+        let (messages, bytes) =
+            if self.link.has_memory() { self.ring.sent() } else { Default::default() };
         let (waits, wakes) = self.link.counters();
         let (peer, end, unlinked) = (self.link.peer(), self.link.end(), self.link.unlinked());
         Stats { messages, bytes, waits, wakes, redelivered: 0, lost: 0, peer, end, unlinked }
@@ -1029,7 +1031,8 @@ impl Receiver {
 
     /// What this end has seen so far.
     pub fn stats(&self) -> Stats {
-        let (messages, bytes) = self.ring.received();
+        let (messages, bytes) =
+            if self.link.has_memory() { self.ring.received() } else { Default::default() };
         let (waits, wakes) = self.link.counters();
         let (lost, redelivered) = self.ring.troubles();
         let (peer, end, unlinked) = (self.link.peer(), self.link.end(), self.link.unlinked());

@@ -53,6 +53,7 @@ fn a_sleeping_receiver_learns_that_the_file_was_cut_short() {
         assert_eq!(rx.answer(), "Truncated");
         assert_eq!(rx.ask("recv"), "Truncated", "it stays so");
         assert_eq!(rx.ask("try_recv"), "Truncated");
+        assert_eq!(rx.ask("messages"), "0", "where they were counted is not there");
         assert_eq!(rx.ask("leave"), "ok");
         assert!(rx.ask("receiver open").starts_with("Truncated: "));
     });
