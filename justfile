@@ -100,6 +100,7 @@ crowd:
 # machine that does nothing else; a minute.
 waiting:
     QUOIT_WAITING=full cargo test --release --test fast_path waiting -- --nocapture --test-threads=1
+
 # Garbage in the memory of rings, at full size: minutes, all processors.
 garbage:
     QUOIT_GARBAGE=full cargo test --release --test garbage -- --nocapture --test-threads=1
