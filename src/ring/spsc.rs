@@ -415,8 +415,8 @@ pub struct Consumer {
     pos: u64,
     /// The last `tail` that was read, if it is ahead of `pos`.
     tail: u64,
-    /// Up to here the index says that all is committed, and the end of the memory is not before it: set when a message was taken
-    /// with care (I5).
+    /// Up to here all is known to be committed, by the index or in-band, and the end of the memory is not before it: set whenever
+    /// something is taken or passed over that `take_now` leaves to others (I5).
     straight: u64,
     /// Shadow of `taken`.
     taken: u64,
@@ -825,7 +825,8 @@ impl Consumer {
     ///
     /// `Corrupt`.
     pub fn unread(&mut self) -> Result<u64, Refused> {
-        self.tail = self.pos;
+        // Both, or a sender that takes its index back would leave `tail` behind what is taken without a look at it (I5).
+        (self.tail, self.straight) = (self.pos, self.pos);
         self.refresh_tail()?;
         Ok(self.tail.wrapping_sub(self.pos))
     }
@@ -845,5 +846,59 @@ impl Consumer {
     /// Messages counted lost, and messages delivered again.
     pub fn troubles(&self) -> (u64, u64) {
         (self.lost, self.redelivered)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::region::heap;
+
+    const CAPACITY: u64 = 4096;
+
+    fn ring(start: u64) -> View {
+        heap(Geometry::new(CAPACITY).expect("legal"), start)
+    }
+
+    /// What the receiver does by default: by the index if it can.
+    fn take(rx: &mut Consumer) -> Result<bool, Refused> {
+        if rx.take_now() { Ok(true) } else { rx.take_with_care(0) }
+    }
+
+    #[test]
+    fn a_sender_that_takes_its_index_back_does_not_lead_the_receiver_astray() {
+        for start in [0, CAPACITY - 128, 0u64.wrapping_sub(128)] {
+            let view = ring(start);
+            let mut tx = Producer::attach(view.clone()).expect("sound");
+            let mut rx = Consumer::attach(view.clone(), false).expect("sound");
+            for _ in 0..4 {
+                tx.try_send(b"here").expect("room");
+            }
+            assert_eq!(rx.unread(), Ok(4 * LINE), "now it goes by the index");
+            assert_eq!(take(&mut rx), Ok(true));
+            rx.release();
+            let honest = view.word(TAIL).load(Relaxed);
+            view.word(TAIL).store(rx.position(), Relaxed);
+            assert_eq!(rx.unread(), Ok(0));
+            view.word(TAIL).store(honest, Relaxed);
+            for _ in 0..3 {
+                assert_eq!(take(&mut rx), Ok(true));
+                rx.release();
+            }
+            assert_eq!(take(&mut rx), Ok(false), "{start:#x}: all was received");
+        }
+    }
+
+    #[test]
+    fn a_pad_with_nothing_behind_it_lets_nobody_run_on() {
+        let start = CAPACITY - 128;
+        let view = ring(start);
+        let mut rx = Consumer::attach(view.clone(), false).expect("sound");
+        view.line(start).store(record::pad(start, 128), Relaxed);
+        view.word(TAIL).store(CAPACITY, Relaxed);
+        assert_eq!(take(&mut rx), Ok(false));
+        assert_eq!((rx.position(), rx.straight), (CAPACITY, CAPACITY));
+        // No message: it would begin where the receiver stands and not be committed.
+        assert!(!rx.take_now());
     }
 }
