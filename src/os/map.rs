@@ -186,6 +186,8 @@ impl Drop for Mapping {
 
 /// Maps the first `len` bytes of a file to be read only.
 pub(crate) fn read_only(file: &File, len: usize) -> io::Result<Area> {
+    // So that it is told from what a child has in the same place (`sigbus`).
+    fork::arm()?;
     MmapOptions::new().len(len).map_raw_read_only(file).map(Area::new)
 }
 

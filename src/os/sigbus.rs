@@ -4,8 +4,8 @@
 //!
 //! Without [`catch_sigbus`] the signal ends the process. With it, the whole stretch is
 //! replaced by zeros of this process's own, and the access goes on with those. From
-//! then on this process neither sees anything of the file nor changes it, and
-//! [`Watched::lost`] says so.
+//! then on nothing of the file is seen or changed through it, and [`Watched::lost`]
+//! says so.
 //!
 //! The whole stretch and not the page: half of a ring and half of zeros would contradict
 //! itself in ways that nobody has thought of, and a sender that goes on for a while would
@@ -78,7 +78,7 @@ impl Stretch {
 #[derive(Debug)]
 pub(crate) struct Watched {
     stretch: &'static Stretch,
-    generation: u64,
+    stamp: u64,
 }
 
 impl std::fmt::Debug for Stretch {
@@ -96,11 +96,10 @@ pub(crate) fn watch(base: *mut u8, len: usize) -> Watched {
         len: AtomicU64::new(0),
         lost: AtomicU64::new(0),
     });
-    let generation = fork::generation();
     // Pairs with the fence in `holds`: whoever reads a field from below has the stamp
     // that says so.
     fence(Ordering::Release);
-    stretch.generation.store(generation, Ordering::Relaxed);
+    stretch.generation.store(fork::generation(), Ordering::Relaxed);
     stretch.base.store(base, Ordering::Relaxed);
     stretch.len.store(len as u64, Ordering::Relaxed);
     stretch.lost.store(NOTHING_LOST, Ordering::Relaxed);
@@ -108,7 +107,7 @@ pub(crate) fn watch(base: *mut u8, len: usize) -> Watched {
     let stamp = STAMPS.fetch_add(1, Ordering::Relaxed) + 1;
     // Release: pairs with the Acquire in `holds`.
     stretch.stamp.store(stamp, Ordering::Release);
-    Watched { stretch, generation }
+    Watched { stretch, stamp }
 }
 
 impl Watched {
@@ -123,12 +122,15 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // A child has a copy of the whole list, and its parent's stretches in it are
-        // nobody's: their generation is another.
-        if fork::generation() == self.generation {
-            // Release: pairs with the Acquire in `take`.
-            self.stretch.stamp.store(FREE, Ordering::Release);
-        }
+        // Unless it is somebody else's by now. A child has a copy of the whole list, in which
+        // this frees what is nobody's there.
+        // Release: pairs with the Acquire in `take`.
+        let _ = self.stretch.stamp.compare_exchange(
+            self.stamp,
+            FREE,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -142,14 +144,25 @@ pub(crate) fn any_lost() -> bool {
     LOST.load(Ordering::Relaxed) != 0
 }
 
+/// The size of a page, once [`catch_sigbus`] has asked for it: a handler must not.
+static PAGE: AtomicU64 = AtomicU64::new(0);
+
 fn page() -> u64 {
-    // SAFETY: sysconf takes a number; for this one it answers from memory.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(page).unwrap_or(4096)
+    // Relaxed: a number that is always the same.
+    match PAGE.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: sysconf takes a number.
+            let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+            let page = u64::try_from(page).unwrap_or(4096);
+            PAGE.store(page, Ordering::Relaxed);
+            page
+        }
+        page => page,
+    }
 }
 
 /// Puts zeros in the place of the stretch that holds `address`; whether there is one.
-/// Only atomics and one system call: everything here is async-signal-safe.
+/// Only atomics and two system calls: everything here is async-signal-safe.
 fn replace(address: *mut u8) -> bool {
     for stretch in STRETCHES.iter() {
         let Some((base, len, at)) = stretch.holds(address) else { continue };
@@ -171,7 +184,13 @@ fn replace(address: *mut u8) -> bool {
                 0,
             )
         };
-        return new != libc::MAP_FAILED;
+        if new == libc::MAP_FAILED {
+            return false;
+        }
+        // As what was there before. If the kernel refuses, a child has zeros that it does not use.
+        // SAFETY: the range was just mapped.
+        unsafe { libc::madvise(new, len, libc::MADV_DONTFORK) };
+        return true;
     }
     false
 }
@@ -207,6 +226,7 @@ pub fn catch_sigbus() -> io::Result<()> {
     if *caught {
         return Ok(());
     }
+    page();
     let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: no new action is passed, and `previous` has room for the old one.
     let rc = unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous.as_mut_ptr()) };
