@@ -101,7 +101,7 @@ enum Sticky {
     Truncated { found: u64, wanted: u64 },
 }
 
-/// No life of any process: they are counted from 1.
+/// No life of any process: they are counted from 1, and 0 is one that nobody counted.
 pub(crate) const NO_LIFE: u64 = u64::MAX;
 
 impl<E: End> Link<E> {
@@ -202,7 +202,7 @@ impl<E: End> Link<E> {
             || self.view.word(E::PEER.seat()).load(Relaxed) != self.seen.0
     }
 
-    /// The same without the peer's seat.
+    /// Whether this is the process that joined and nothing went wrong for good.
     #[inline(always)]
     pub(crate) fn is_usable(&self) -> bool {
         sync::generation() == self.usable_in

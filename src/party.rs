@@ -319,7 +319,7 @@ impl Party {
             || self.view().word(self.peer().leaves()).load(Relaxed) != self.seen.get()
     }
 
-    /// The same without the peers.
+    /// Whether this is the process that joined and nothing went wrong for good.
     #[inline(always)]
     pub(crate) fn is_usable(&self) -> bool {
         sync::generation() == self.usable_in.get()
@@ -515,11 +515,11 @@ impl Party {
     /// Makes `Corrupt` stick to this handle; or what explains it, a file that was cut short.
     #[cold]
     pub(crate) fn corrupt(&self, damage: Damage) -> Fault {
+        // Relaxed: as in `drop`. It may have taken what it then refused, and gives nothing up any more itself.
+        self.seat.forgotten.store(1, Relaxed);
         if let Err(fault) = self.check() {
             return fault;
         }
-        // Relaxed: as in `drop`. It may have taken what it then refused, and gives nothing up any more itself.
-        self.seat.forgotten.store(1, Relaxed);
         self.stick(Sticky::Corrupt(damage));
         Fault::Corrupt { ring: self.name().clone(), what: damage.what() }
     }
