@@ -32,6 +32,8 @@ mod sync;
 
 // Layer 1: bytes.
 #[allow(unreachable_pub)]
+#[cfg_attr(any(loom, shuttle), allow(clippy::len_without_is_empty))]
+// A message is not a collection.
 mod layout;
 
 // Layer 2: algorithms.
