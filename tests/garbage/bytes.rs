@@ -6,9 +6,7 @@ use std::mem;
 use std::time::Duration;
 
 use quoit::spsc::{self, Message, Receiver, Sender};
-use quoit::{
-    Delivery, Fault, Options, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError,
-};
+use quoit::{Delivery, Options, TrySendError};
 
 use crate::harness::Random;
 use crate::torture::{
@@ -86,44 +84,21 @@ impl Bytes {
                 }
                 Err(refused) => Err(refused),
             },
-            _ if random.once_in(64) => match tx.send_timeout(&self.buffer[..len], MOMENT) {
-                Ok(()) => Ok(()),
-                Err(SendTimeoutError::Timeout { .. }) => return Answer::TimedOut,
-                Err(SendTimeoutError::Disconnected { ring }) => {
-                    Err(TrySendError::Disconnected { ring })
-                }
-                Err(SendTimeoutError::Fault(fault)) => Err(TrySendError::Fault(fault)),
-                Err(SendTimeoutError::TooLong { ring, len, max }) => {
-                    Err(TrySendError::TooLong { ring, len, max })
-                }
-                Err(other) => panic!("{other}"),
-            },
+            _ if random.once_in(64) => {
+                let sent = tx.send_timeout(&self.buffer[..len], MOMENT);
+                return Answer::to_timed_send(sent, len > MAX_LEN);
+            }
             _ => tx.try_send(&self.buffer[..len]),
         };
-        match sent {
-            Ok(()) => Answer::Sent,
-            Err(TrySendError::Full) => Answer::Full,
-            Err(TrySendError::Disconnected { .. }) => Answer::Ended,
-            Err(TrySendError::TooLong { .. }) if len > MAX_LEN => Answer::Full,
-            Err(TrySendError::Fault(Fault::Corrupt { .. })) => Answer::Corrupt,
-            Err(other) => panic!("{other}"),
-        }
+        Answer::to_send(sent, len > MAX_LEN)
     }
 
     fn receive(&mut self, random: &mut Random) -> Answer {
         let Some(rx) = &mut self.rx else { return Answer::Told };
         let got = if random.once_in(1024) {
-            match rx.recv_timeout(MOMENT) {
-                Ok(message) => Ok(message),
-                Err(RecvTimeoutError::Timeout { .. }) => return Answer::TimedOut,
-                Err(RecvTimeoutError::Disconnected { ring }) => {
-                    Err(TryRecvError::Disconnected { ring })
-                }
-                Err(RecvTimeoutError::Fault(fault)) => Err(TryRecvError::Fault(fault)),
-                Err(other) => panic!("{other}"),
-            }
+            rx.recv_timeout(MOMENT).map_err(Answer::to_timed_receive)
         } else {
-            rx.try_recv()
+            rx.try_recv().map_err(Answer::to_receive)
         };
         match got {
             Ok(message) => {
@@ -132,10 +107,7 @@ impl Bytes {
                 hit.into_iter().for_each(|hit| self.memory.mend(hit));
                 answer
             }
-            Err(TryRecvError::Empty) => Answer::Empty,
-            Err(TryRecvError::Disconnected { .. }) => Answer::Ended,
-            Err(TryRecvError::Fault(Fault::Corrupt { .. })) => Answer::Corrupt,
-            Err(other) => panic!("{other}"),
+            Err(answer) => answer,
         }
     }
 

@@ -6,8 +6,7 @@ use std::mem;
 use std::time::Duration;
 
 use quoit::mpmc::{self, Message, Receiver, Sender};
-use quoit::{Delivery, Fault, Options, RecvTimeoutError, SendTimeoutError};
-use quoit::{TryRecvError, TrySendError};
+use quoit::{Delivery, Fault, Options, TrySendError};
 
 use crate::harness::Random;
 use crate::torture::{
@@ -172,57 +171,31 @@ impl Slots {
                 }
                 Err(refused) => Err(refused),
             },
-            _ if random.once_in(64) => match tx.send_timeout(&self.buffer[..len], MOMENT) {
-                Ok(()) => Ok(()),
-                Err(SendTimeoutError::Timeout { .. }) => return Answer::TimedOut,
-                Err(SendTimeoutError::Disconnected { ring }) => {
-                    Err(TrySendError::Disconnected { ring })
-                }
-                Err(SendTimeoutError::Fault(fault)) => Err(TrySendError::Fault(fault)),
-                Err(SendTimeoutError::TooLong { ring, len, max }) => {
-                    Err(TrySendError::TooLong { ring, len, max })
-                }
-                Err(other) => panic!("{other}"),
-            },
+            _ if random.once_in(64) => {
+                let sent = tx.send_timeout(&self.buffer[..len], MOMENT);
+                return Answer::to_timed_send(sent, len > max);
+            }
             _ => tx.try_send(&self.buffer[..len]),
         };
-        match sent {
-            Ok(()) => Answer::Sent,
-            Err(TrySendError::Full) => Answer::Full,
-            Err(TrySendError::Disconnected { .. }) => Answer::Ended,
-            Err(TrySendError::TooLong { .. }) if len > max => Answer::Full,
-            Err(TrySendError::Fault(Fault::Corrupt { .. })) => Answer::Corrupt,
-            Err(other) => panic!("{other}"),
-        }
+        Answer::to_send(sent, len > max)
     }
 
     fn receive(&mut self, random: &mut Random) -> Answer {
         let Some(rx) = &self.rx else { return Answer::Told };
         let mut some = Vec::new();
         let got = match random.below(16) {
-            0 | 1 => rx.try_recv_batch(&mut some, 3).map(|got| assert!((1..=3).contains(&got))),
-            2 if random.once_in(64) => match rx.recv_timeout(MOMENT) {
-                Ok(message) => {
-                    some.push(message);
-                    Ok(())
-                }
-                Err(RecvTimeoutError::Timeout { .. }) => return Answer::TimedOut,
-                Err(RecvTimeoutError::Disconnected { ring }) => {
-                    Err(TryRecvError::Disconnected { ring })
-                }
-                Err(RecvTimeoutError::Fault(fault)) => Err(TryRecvError::Fault(fault)),
-                Err(other) => panic!("{other}"),
-            },
-            _ => rx.try_recv().map(|message| some.push(message)),
+            0 | 1 => rx
+                .try_recv_batch(&mut some, 3)
+                .map(|got| assert!((1..=3).contains(&got)))
+                .map_err(Answer::to_receive),
+            2 if random.once_in(64) => rx
+                .recv_timeout(MOMENT)
+                .map(|message| some.push(message))
+                .map_err(Answer::to_timed_receive),
+            _ => rx.try_recv().map(|message| some.push(message)).map_err(Answer::to_receive),
         };
         let hit = random.once_in(4).then(|| self.layout.strike(self.memory, random));
-        let mut answer = match got {
-            Ok(()) => Answer::Received,
-            Err(TryRecvError::Empty) => Answer::Empty,
-            Err(TryRecvError::Disconnected { .. }) => Answer::Ended,
-            Err(TryRecvError::Fault(Fault::Corrupt { .. })) => Answer::Corrupt,
-            Err(other) => panic!("{other}"),
-        };
+        let mut answer = got.err().unwrap_or(Answer::Received);
         for message in some {
             answer = read(message, self.layout.max_len, &mut self.buffer, random);
         }

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use quoit::Delivery;
+use quoit::{Delivery, Fault, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 
 use crate::bytes::Bytes;
 use crate::harness::{Random, Watchdog, map, now, say};
@@ -34,6 +34,52 @@ pub(crate) enum Answer {
     Came,
     Refused,
     Repaired,
+}
+
+impl Answer {
+    /// What a send comes to; `too_long` when the message was longer than any that the ring takes.
+    pub(crate) fn to_send(sent: Result<(), TrySendError>, too_long: bool) -> Answer {
+        match sent {
+            Ok(()) => Sent,
+            Err(TrySendError::Full) => Full,
+            Err(TrySendError::Disconnected { .. }) => Ended,
+            Err(TrySendError::TooLong { .. }) if too_long => Full,
+            Err(TrySendError::Fault(Fault::Corrupt { .. })) => Corrupt,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// The same of one that waited.
+    pub(crate) fn to_timed_send(sent: Result<(), SendTimeoutError>, too_long: bool) -> Answer {
+        match sent {
+            Ok(()) => Sent,
+            Err(SendTimeoutError::Timeout { .. }) => TimedOut,
+            Err(SendTimeoutError::Disconnected { .. }) => Ended,
+            Err(SendTimeoutError::TooLong { .. }) if too_long => Full,
+            Err(SendTimeoutError::Fault(Fault::Corrupt { .. })) => Corrupt,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Why nothing was received.
+    pub(crate) fn to_receive(error: TryRecvError) -> Answer {
+        match error {
+            TryRecvError::Empty => Empty,
+            TryRecvError::Disconnected { .. } => Ended,
+            TryRecvError::Fault(Fault::Corrupt { .. }) => Corrupt,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// The same of one that waited.
+    pub(crate) fn to_timed_receive(error: RecvTimeoutError) -> Answer {
+        match error {
+            RecvTimeoutError::Timeout { .. } => TimedOut,
+            RecvTimeoutError::Disconnected { .. } => Ended,
+            RecvTimeoutError::Fault(Fault::Corrupt { .. }) => Corrupt,
+            other => panic!("{other}"),
+        }
+    }
 }
 
 use Answer::{
