@@ -220,10 +220,10 @@ pub struct Slot<'v> {
     at: u64,
 }
 
-impl Slot<'_> {
+impl<'v> Slot<'v> {
     /// Its word.
     #[inline]
-    pub fn word(&self) -> &AtomicU64 {
+    pub fn word(self) -> &'v AtomicU64 {
         self.view.data_word(self.at)
     }
 

@@ -169,9 +169,9 @@ pub struct Slot<'v> {
     at: u64,
 }
 
-impl Slot<'_> {
+impl<'v> Slot<'v> {
     /// Its word.
-    pub fn word(&self) -> &AtomicU64 {
+    pub fn word(self) -> &'v AtomicU64 {
         &self.view.line_at(self.at).word
     }
 

@@ -837,8 +837,7 @@ pub fn repair(
     let ring = view.ring();
     let mut done = Repaired::default();
     for index in 0..ring.slots() {
-        let slot = view.slot(index);
-        let slot = slot.word();
+        let slot = view.slot(index).word();
         // G1 Acquire: pairs with the claims of the living; those of the dead are ordered by their locks.
         let word = Word(slot.load(Acquire));
         // G2 AcqRel, all three: as M4, M7 and M8, on the dead owner's behalf.
