@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::env;
 use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -286,13 +286,17 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until it has come so far.
+    /// Waits until it has come so far; the last thing that it does may be to say so.
     pub(crate) fn ready(&mut self, ring: &Ring, step: u64) {
-        while self.journal.get(READY) < step {
-            self.still_there();
+        loop {
+            // Asked before what it said, so that what it said last is heard.
+            let ended = self.ended();
+            if self.journal.get(READY) >= step {
+                return ring.alive();
+            }
+            self.must_go_on(ended);
             std::thread::sleep(Duration::from_micros(50));
         }
-        ring.alive();
     }
 
     /// Lets it go on so far.
@@ -302,7 +306,16 @@ impl Process {
 
     /// Nobody ends by itself.
     pub(crate) fn still_there(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
+        let ended = self.ended();
+        self.must_go_on(ended);
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    fn must_go_on(&self, ended: Option<ExitStatus>) {
+        if let Some(status) = ended {
             panic!("process {} ended by itself: {status}", self.number);
         }
     }
