@@ -34,6 +34,10 @@ mutate:
 mutate-quick:
     cargo mutate --quick
 
+# Can the harnesses that kill, stop, wake and garble fail? Each against the shipped code made wrong: three minutes.
+mutate-harness:
+    cargo mutate --harness
+
 # Four senders and four receivers under schedules at random (loom-tests/README.md).
 shuttle:
     cargo shuttle

@@ -235,7 +235,7 @@ impl Baseline<'_> {
 }
 
 /// Does `work` on all `items`, so many at a time; answers in their order. The first error ends it.
-fn in_parallel<I: Sync, O: Send>(
+pub(crate) fn in_parallel<I: Sync, O: Send>(
     what: &'static str,
     jobs: usize,
     items: &[I],

@@ -1,11 +1,13 @@
-//! Shows that the models of quoit can fail.
+//! Shows that the models of quoit can fail, and so can the harnesses.
 //!
 //! Weakens one ordering at a time, leaves out one fence, replaces one piece of the protocol by what a wrong maintainer would
-//! write, and runs the models that come there: one of them must fail. What none can see is explained in `known.toml`.
+//! write, and runs the models that come there: one of them must fail. What none can see is explained in `known.toml`. With
+//! `--harness` the tests that kill, stop, wake and garble are run instead, with mutants of their own (`harness.toml`).
 
 #![forbid(unsafe_code)]
 
 mod campaign;
+mod harness;
 mod known;
 mod models;
 mod patch;
@@ -27,7 +29,8 @@ use known::{Entry, Key, Known, Outcome, Subject};
 use models::Mutation;
 use source::{Access, Place};
 
-/// Shows that the models of quoit can fail: makes the code wrong in one place at a time, and asks which model notices.
+/// Shows that the models of quoit can fail, and so can the harnesses: makes the code wrong in one place at a time, and asks
+/// which model, or which test of a harness, notices.
 #[derive(Debug, Parser)]
 #[command(name = "cargo mutate")]
 struct Arguments {
@@ -36,6 +39,9 @@ struct Arguments {
     /// Only what is known to be caught, each by the one model that is known to catch it.
     #[arg(long, conflicts_with_all = ["check", "bless"])]
     quick: bool,
+    /// The harnesses instead of the models: does each fail with the mutants that it is known to catch?
+    #[arg(long, conflicts_with_all = ["quick", "check", "bless", "only", "uncaught", "models"])]
+    harness: bool,
     /// Run nothing: does every mutant have an entry, and every entry a mutant?
     #[arg(long, conflicts_with = "bless")]
     check: bool,
@@ -162,8 +168,25 @@ fn run(arguments: &Arguments) -> Result<bool> {
             anyhow::bail!("mutant {:?}: no page of docs has a row {row}", mutant.name);
         }
     }
-    for (file, mutants) in patch::by_file(&mutants) {
-        patch::apply(file, &read(&root.join("src").join(file))?, &mutants)?;
+    let tortures = patch::parse(&read(&here.join("harness.toml"))?)?;
+    harness::check(&tortures)?;
+    for mutants in [&mutants, &tortures] {
+        for (file, mutants) in patch::by_file(mutants) {
+            patch::apply(file, &read(&root.join("src").join(file))?, &mutants)?;
+        }
+    }
+    let patterns = RegexSet::new(&arguments.patterns)?;
+    let jobs = match arguments.jobs {
+        Some(jobs) => jobs,
+        None => std::thread::available_parallelism()?.get(),
+    };
+    if arguments.harness {
+        let chosen = |mutant: &patch::Mutant| {
+            let key = Key::new(&mutant.file, &mutant.name).to_string();
+            patterns.is_empty() || patterns.is_match(&key)
+        };
+        let found = harness::run(&root, &tortures, chosen, jobs)?;
+        return Ok(report::verdict(&report::harnesses(&found)));
     }
     let targets = targets(&accesses, &mutants);
     let subjects: Vec<Subject> = targets.iter().map(|target| target.subject.clone()).collect();
@@ -174,7 +197,6 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(report::verdict(&complaints));
     }
 
-    let patterns = RegexSet::new(&arguments.patterns)?;
     let chosen = |target: &&Target| {
         (patterns.is_empty() || patterns.is_match(&target.subject.key.to_string()))
             && arguments.only.is_none_or(|kind| kind == target.kind())
@@ -191,10 +213,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         },
         places: places(&root)?,
         known: &known,
-        jobs: match arguments.jobs {
-            Some(jobs) => jobs,
-            None => std::thread::available_parallelism()?.get(),
-        },
+        jobs,
     };
     if let Some(pattern) = &arguments.models {
         campaign.plain.retain(|model| pattern.is_match(&model.name));

@@ -1,14 +1,16 @@
-//! The model tests: building them, and running one of them in a process of its own.
+//! The tests: building them, and running one of them in a process of its own.
 //!
-//! Knows the alias `loom` of `.cargo/config.toml`, the test harness, and how a run may end. Knows nothing of what is
+//! Knows the aliases of `.cargo/config.toml`, the test harness, and how a run of a model may end. Knows nothing of what is
 //! mutated, but for the variable that says so.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,7 +25,7 @@ use crate::source::Place;
 /// What makes a switch a switch.
 const SWITCH: &str = include_str!("switch.rs");
 
-/// One model test.
+/// One test: of a model, or of a harness.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Model {
     program: PathBuf,
@@ -89,6 +91,7 @@ struct Config {
 #[derive(Deserialize)]
 struct Alias {
     r#loom: Vec<String>,
+    oracle: Vec<String>,
 }
 
 /// The alias without the other packages whose models it runs: they are not the ring's.
@@ -104,19 +107,34 @@ fn only_the_models(arguments: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// Builds the models that lie in `folder`, into `target` if not into the target folder of the alias, and lists them.
-fn build(root: &Path, folder: &Path, target: Option<&Path>) -> Result<Vec<Model>> {
+/// The arguments of an alias, whose target folder lies in `root`, or is `target`.
+fn alias(
+    root: &Path,
+    pick: fn(Alias) -> Vec<String>,
+    target: Option<&Path>,
+) -> Result<Vec<String>> {
     let config = fs::read_to_string(root.join(".cargo/config.toml"))?;
-    let mut arguments = only_the_models(toml::from_str::<Config>(&config)?.alias.r#loom);
+    let mut arguments = pick(toml::from_str::<Config>(&config)?.alias);
     for argument in &mut arguments {
         if argument.starts_with("target/") {
             let folder = target.map_or_else(|| root.join(&argument), PathBuf::from);
             *argument = folder.to_string_lossy().into_owned();
         }
     }
+    Ok(arguments)
+}
+
+/// Builds the models that lie in `folder`, into `target` if not into the target folder of the alias, and lists them.
+fn build(root: &Path, folder: &Path, target: Option<&Path>) -> Result<Vec<Model>> {
+    let arguments = alias(root, |alias| only_the_models(alias.r#loom), target)?;
+    tests(folder, &arguments)
+}
+
+/// Builds the tests that these arguments of cargo are for, in `folder`, and lists them.
+fn tests(folder: &Path, arguments: &[String]) -> Result<Vec<Model>> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(folder)
-        .args(&arguments)
+        .args(arguments)
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         // What cargo says to the program that it runs is not meant for another build.
         .env_remove("RUSTFLAGS")
@@ -124,18 +142,18 @@ fn build(root: &Path, folder: &Path, target: Option<&Path>) -> Result<Vec<Model>
         .output()
         .context("cargo does not start")?;
     if !output.status.success() {
-        bail!("the models do not build:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("the tests do not build:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    let mut models = Vec::new();
+    let mut tests = Vec::new();
     for message in Message::parse_stream(output.stdout.as_slice()) {
         let Message::CompilerArtifact(artifact) = message? else { continue };
         let (Some(program), true) = (&artifact.executable, artifact.profile.test) else { continue };
         if artifact.target.is_test() {
-            models.extend(list(program.as_std_path(), &artifact.target.name)?);
+            tests.extend(list(program.as_std_path(), &artifact.target.name)?);
         }
     }
-    ensure!(!models.is_empty(), "there are no models");
-    Ok(models)
+    ensure!(!tests.is_empty(), "there are no tests");
+    Ok(tests)
 }
 
 fn list(program: &Path, file: &str) -> Result<Vec<Model>> {
@@ -154,13 +172,56 @@ pub(crate) fn build_plain(root: &Path) -> Result<Vec<Model>> {
 /// Builds the models over a copy of the tree with a switch for each of the mutants.
 pub(crate) fn build_switched(root: &Path, mutants: &[Mutant]) -> Result<Vec<Model>> {
     let folder = root.join("target/mutants/tree");
-    copy(root, &folder, mutants)?;
+    let parts = Parts {
+        members: &[".", "loom-tests"],
+        files: &[],
+        folders: &["src", "loom-tests"],
+        without: Some("loom-tests/mutants"),
+    };
+    copy(root, &folder, parts, mutants)?;
     // A folder of its own: cargo gives the packages of the copy the same names as those of the tree.
     build(root, &folder, Some(&root.join("target/mutants/build")))
 }
 
+/// Builds those programs of the tests that lie in `tests`, and those of the oracle, over a copy of the tree with a switch for
+/// each of the mutants.
+pub(crate) fn build_harnesses(
+    root: &Path,
+    programs: &[&str],
+    mutants: &[Mutant],
+) -> Result<Vec<Model>> {
+    let folder = root.join("target/mutants/harness-tree");
+    let parts = Parts {
+        members: &["."],
+        files: &["fuzz/Cargo.toml", "fuzz/Cargo.lock"],
+        folders: &["src", "tests", "fuzz/src", "fuzz/tests", "fuzz/fuzz_targets"],
+        without: None,
+    };
+    copy(root, &folder, parts, mutants)?;
+    let target = root.join("target/mutants/harness-build");
+    let mut arguments = vec![String::from("test"), String::from("--target-dir")];
+    arguments.push(target.to_string_lossy().into_owned());
+    for program in programs {
+        arguments.extend(["--test", program].map(String::from));
+    }
+    let mut built = tests(&folder, &arguments)?;
+    built.extend(tests(&folder, &alias(root, |alias| alias.oracle, Some(&target))?)?);
+    Ok(built)
+}
+
+/// What of the tree is copied.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// The packages of the copy.
+    members: &'static [&'static str],
+    /// Besides the root's manifest and lock.
+    files: &'static [&'static str],
+    folders: &'static [&'static str],
+    without: Option<&'static str>,
+}
+
 /// Makes the copy. A file that is the same already is left alone, so that cargo builds nothing anew.
-fn copy(root: &Path, folder: &Path, mutants: &[Mutant]) -> Result<()> {
+fn copy(root: &Path, folder: &Path, parts: Parts, mutants: &[Mutant]) -> Result<()> {
     let mut wanted = BTreeSet::new();
     let mut put = |path: PathBuf, text: &str| -> Result<()> {
         let to = folder.join(&path);
@@ -171,11 +232,14 @@ fn copy(root: &Path, folder: &Path, mutants: &[Mutant]) -> Result<()> {
         wanted.insert(path);
         Ok(())
     };
-    put("Cargo.toml".into(), &reduced(&fs::read_to_string(root.join("Cargo.toml"))?)?)?;
-    put("Cargo.lock".into(), &fs::read_to_string(root.join("Cargo.lock"))?)?;
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    put("Cargo.toml".into(), &reduced(&manifest, parts.members)?)?;
+    for file in ["Cargo.lock"].iter().chain(parts.files) {
+        put(file.into(), &fs::read_to_string(root.join(file))?)?;
+    }
     let by_file = patch::by_file(mutants);
-    for path in files_below(root, &["src", "loom-tests"])? {
-        if path.starts_with("loom-tests/mutants") {
+    for path in files_below(root, parts.folders)? {
+        if parts.without.is_some_and(|folder| path.starts_with(folder)) {
             continue;
         }
         let mut text = fs::read_to_string(root.join(&path))?;
@@ -191,7 +255,7 @@ fn copy(root: &Path, folder: &Path, mutants: &[Mutant]) -> Result<()> {
         }
         put(path, &text)?;
     }
-    for path in files_below(folder, &["src", "loom-tests"])? {
+    for path in files_below(folder, parts.folders)? {
         if !wanted.contains(&path) {
             fs::remove_file(folder.join(path))?;
         }
@@ -199,11 +263,11 @@ fn copy(root: &Path, folder: &Path, mutants: &[Mutant]) -> Result<()> {
     Ok(())
 }
 
-/// The workspace with nothing but the library and its models.
-fn reduced(manifest: &str) -> Result<String> {
+/// The workspace with nothing but these packages.
+fn reduced(manifest: &str, members: &[&str]) -> Result<String> {
     let mut manifest: DocumentMut = manifest.parse()?;
     let workspace = manifest["workspace"].as_table_mut().context("no workspace")?;
-    workspace.insert("members", toml_edit::value(Array::from_iter([".", "loom-tests"])));
+    workspace.insert("members", toml_edit::value(Array::from_iter(members.iter().copied())));
     workspace.remove("default-members");
     manifest.remove("bench");
     Ok(manifest.to_string())
@@ -248,10 +312,48 @@ pub(crate) struct Manner {
 /// Runs one model in a process of its own.
 pub(crate) fn run(model: &Model, mutation: &Mutation, manner: Manner) -> Result<Run> {
     let folder = tempfile::tempdir()?;
-    let (survey, said) = (folder.path().join("survey"), folder.path().join("said"));
-    let output = fs::File::create(&said)?;
-    let mut command = Command::new(&model.program);
-    command.args(["--exact", model.test(), "--nocapture"]).env("RUST_BACKTRACE", "0");
+    let survey = folder.path().join("survey");
+    let mut variables = Vec::new();
+    if let Some(preemptions) = manner.preemptions {
+        variables.push(("LOOM_MAX_PREEMPTIONS", preemptions.to_string().into()));
+    }
+    if manner.survey {
+        variables.push(("MODEL_SURVEY", survey.clone().into_os_string()));
+    }
+    let Output { status, took, said } = execute(model, mutation, manner.limit, &variables)?;
+    let ended = match status {
+        None => Ended::Undecided,
+        Some(status) => judge(status.code(), status.signal(), &said)
+            .with_context(|| format!("{}, {mutation:?}", model.name))?,
+    };
+    let reached = match manner.survey {
+        true => fs::read_to_string(&survey).unwrap_or_default().lines().filter_map(parse).collect(),
+        false => BTreeSet::new(),
+    };
+    Ok(Run { ended, took, reached })
+}
+
+/// What became of the process of a test.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    /// `None` if it did not end in time.
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) took: Duration,
+    /// On both of its outputs.
+    pub(crate) said: String,
+}
+
+/// Runs one test in a process of its own, with these variables.
+pub(crate) fn execute(
+    test: &Model,
+    mutation: &Mutation,
+    limit: Duration,
+    variables: &[(&str, OsString)],
+) -> Result<Output> {
+    let mut said = tempfile::NamedTempFile::new()?;
+    let output = said.reopen()?;
+    let mut command = Command::new(&test.program);
+    command.args(["--exact", test.test(), "--nocapture"]).env("RUST_BACKTRACE", "0");
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
         if name.starts_with("LOOM_") || name.starts_with("MODEL_") {
@@ -267,36 +369,23 @@ pub(crate) fn run(model: &Model, mutation: &Mutation, manner: Manner) -> Result<
             command.env("MODEL_MUTANT", number.to_string());
         }
     }
-    if let Some(preemptions) = manner.preemptions {
-        command.env("LOOM_MAX_PREEMPTIONS", preemptions.to_string());
-    }
-    if manner.survey {
-        command.env("MODEL_SURVEY", &survey);
-    }
     let begun = Instant::now();
     let mut child = command
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
         .spawn()
-        .with_context(|| format!("{} does not start", model.program.display()))?;
-    let status = child.wait_timeout(manner.limit)?;
+        .with_context(|| format!("{} does not start", test.program.display()))?;
+    let status = child.wait_timeout(limit)?;
     let took = begun.elapsed();
-    let said = || fs::read(&said).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let ended = match status {
-        None => {
-            child.kill()?;
-            child.wait()?;
-            Ended::Undecided
-        }
-        Some(status) => judge(status.code(), status.signal(), &said()?)
-            .with_context(|| format!("{}, {mutation:?}", model.name))?,
-    };
-    let reached = match manner.survey {
-        true => fs::read_to_string(&survey).unwrap_or_default().lines().filter_map(parse).collect(),
-        false => BTreeSet::new(),
-    };
-    Ok(Run { ended, took, reached })
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let mut bytes = Vec::new();
+    said.read_to_end(&mut bytes)?;
+    Ok(Output { status, took, said: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
 /// How a run ended, by its status and what it said.

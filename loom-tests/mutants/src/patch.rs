@@ -38,6 +38,19 @@ pub(crate) struct Mutant {
     /// The row of docs/memory-ordering.md or docs/crash-safety.md that it breaks, where there is one.
     #[serde(default)]
     pub(crate) row: Option<String>,
+    /// The tests of harnesses that have to fail with it. A mutant for models has none: `known.toml` says who catches it.
+    #[serde(default)]
+    pub(crate) caught: Vec<Catch>,
+}
+
+/// A test that has to fail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Catch {
+    /// Its program and its name.
+    pub(crate) by: String,
+    /// A pattern of a line that it says when it fails as it should.
+    pub(crate) says: String,
 }
 
 /// A piece that is replaced: as in [`Mutant`].
@@ -183,6 +196,7 @@ mod tests {
             also: Vec::new(),
             why: "it breaks".into(),
             row: None,
+            caught: Vec::new(),
         }
     }
 

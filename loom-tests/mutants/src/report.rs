@@ -11,6 +11,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::campaign::Found;
+use crate::harness;
 use crate::known::Outcome;
 use crate::models::Mutation;
 use crate::source::Access;
@@ -117,4 +118,32 @@ pub(crate) fn table(accesses: &[Access], found: &[Found<'_>], root: &Path, to: &
     }
     fs::write(&path, format!("{each}\n"))?;
     Ok(())
+}
+
+/// Prints which test of a harness caught which mutant, and how; answers what went wrong.
+pub(crate) fn harnesses(found: &[harness::Found<'_>]) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["mutant", "test", "seconds", "which says"]);
+    let (mut caught, mut skipped, mut complaints) = (0, 0, Vec::new());
+    for harness::Found { mutant, by, took, outcome } in found {
+        let name = &mutant.name;
+        let says = match outcome {
+            harness::Outcome::Caught(line) => {
+                caught += 1;
+                line.clone()
+            }
+            harness::Outcome::Skipped(why) => {
+                skipped += 1;
+                format!("SKIPPED: {why}")
+            }
+            harness::Outcome::Missed(what) => {
+                complaints.push(format!("{:?} is not caught by {by}: {what}", mutant.name));
+                String::from("NOT CAUGHT")
+            }
+        };
+        table.add_row([name, *by, &format!("{:.1}", took.as_secs_f64()), &says]);
+    }
+    println!("{table}");
+    println!("{caught} of {} catches by harnesses, {skipped} skipped", found.len());
+    complaints
 }
