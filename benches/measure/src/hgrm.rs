@@ -15,13 +15,14 @@ const STEPS: u32 = 5;
 
 /// One file for each row, times in nanoseconds, all runs together.
 pub fn write(results: &Results, dir: &Path) -> anyhow::Result<()> {
+    results.results.iter().try_for_each(|row| write_histogram(dir, &name(row), &row.times))
+}
+
+/// One file, of a histogram in picoseconds, in a folder that is made if it is not there.
+pub fn write_histogram(dir: &Path, name: &str, times: &Histogram<u64>) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making the folder {}", dir.display()))?;
-    for row in &results.results {
-        let path = dir.join(format!("{}.hgrm", name(row)));
-        fs::write(&path, text(&row.times))
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
+    let path = dir.join(format!("{name}.hgrm"));
+    fs::write(&path, text(times)).with_context(|| format!("writing {}", path.display()))
 }
 
 fn name(row: &Row) -> String {

@@ -24,12 +24,12 @@ use std::fmt;
 pub use campaign::{Plan, measure};
 pub use end::{Job, Outcome, crowd, end, together};
 pub use field::{Channel, Crowded, Entrant, Kind, Place, Run, field};
-pub use hgrm::write as write_percentiles;
+pub use hgrm::{write as write_percentiles, write_histogram};
 pub use machine::{allowed, choose};
 pub use results::Results;
 pub use svg::draw;
 pub use table::{lines, page, plain, sheet};
-pub use work::Work;
+pub use work::{PS, Work, histogram};
 
 /// The word with which a program that measures starts itself once more.
 pub const END: &str = "bench-end";

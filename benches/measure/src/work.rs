@@ -77,7 +77,7 @@ const GOT: usize = 3;
 const BEGUN: usize = 4;
 
 /// Latencies are counted in picoseconds: a message of a stream takes a few nanoseconds.
-pub(crate) const PS: f64 = 1000.0;
+pub const PS: f64 = 1000.0;
 
 /// What was timed.
 #[derive(Debug)]
@@ -89,8 +89,8 @@ pub(crate) struct Times {
     pub(crate) ns: f64,
 }
 
-/// A histogram of times: up to a minute, three digits.
-pub(crate) fn histogram() -> Histogram<u64> {
+/// A histogram of times in picoseconds: up to a minute, three digits.
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000_000, 3).expect("bounds that make sense")
 }
 
