@@ -104,6 +104,8 @@ pub(crate) struct Party {
     /// Whether what is waited for may be there all the same.
     hurried: Cell<bool>,
     naps: Cell<u32>,
+    /// For whom the last sleep was: naps are counted for one holder after the other.
+    napped_for: Cell<Option<u32>>,
     probed_ms: Cell<u64>,
     swept_ms: Cell<u64>,
     sweeps: Cell<u64>,
@@ -253,6 +255,7 @@ impl Party {
             last: Cell::new(None),
             hurried: Cell::new(false),
             naps: Cell::new(0),
+            napped_for: Cell::new(None),
             probed_ms: Cell::new(0),
             swept_ms: Cell::new(0),
             sweeps: Cell::new(0),
@@ -281,6 +284,7 @@ impl Party {
             last: Cell::new(None),
             hurried: Cell::new(false),
             naps: Cell::new(0),
+            napped_for: Cell::new(None),
             probed_ms: self.probed_ms.clone(),
             swept_ms: self.swept_ms.clone(),
             sweeps: self.sweeps.clone(),
@@ -781,7 +785,11 @@ impl Tie for &Party {
         if self.seat.scope == Scope::Private {
             return None;
         }
-        if self.blocker.get().is_none() {
+        let blocker = self.blocker.get();
+        if self.napped_for.replace(blocker) != blocker {
+            self.naps.set(0);
+        }
+        if blocker.is_none() {
             return Some(SLICE);
         }
         // Somebody holds what is waited for: it will be done in a moment, or it is dead. Whoever lives and is not done for
@@ -805,5 +813,51 @@ impl Tie for &Party {
 
     fn probe_due(&self) -> bool {
         self.is_probe_due()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(any(loom, shuttle, miri))))]
+mod tests {
+    use super::*;
+    use crate::endpoint::{Endpoint, Kind};
+    use crate::options::Options;
+    use crate::os::testing;
+
+    fn receiver(name: &str) -> Party {
+        let ring = Endpoint::create(name, Kind::Mpmc, None, &Options::new()).unwrap();
+        Party::join(Place {
+            view: ring.slots().unwrap(),
+            role: Role::Receiver,
+            name: ring.name().clone(),
+            keep_open: true,
+            at_most_once: false,
+            behind: Some(ring),
+        })
+        .unwrap()
+    }
+
+    /// How long so many sleeps in a row may be, for a slot that somebody holds, or nobody.
+    fn sleeps(mut party: &Party, holder: Option<u32>, count: usize) -> Vec<u128> {
+        let mut sleep = || {
+            party.blocked_by(holder, false);
+            party.slice().unwrap().as_millis()
+        };
+        (0..count).map(|_| sleep()).collect()
+    }
+
+    #[test]
+    fn naps_grow_while_it_is_one_holder_and_begin_anew_with_the_next() {
+        let dir = testing::dir();
+        let mut party = &receiver(&dir.name("jobs"));
+        party.count_wait();
+        let short = [&[1, 2, 4, 8][..], &[16; 16]].concat();
+        let all = [&short[..], &[16, 32, 64, 100, 100]].concat();
+        assert_eq!(sleeps(party, Some(7), 25), all);
+        assert_eq!(sleeps(party, Some(8), 3), [1, 2, 4], "another holder");
+        assert_eq!(sleeps(party, Some(7), 25), all);
+        assert_eq!(sleeps(party, None, 2), [100, 100], "nobody");
+        assert_eq!(sleeps(party, Some(7), 25), all, "the first one again");
+        party.count_wait();
+        assert_eq!(sleeps(party, Some(7), 25), all, "another wait");
     }
 }
