@@ -125,7 +125,7 @@ latency *ARGS:
     cargo bench -p quoit-measure --bench latency -- {{ARGS}}
 
 # How soon whoever a death has blocked goes on: percentiles of every case, or of those with a word in their names; fails if one
-# took a second. For a machine that does nothing else; six minutes.
+# took a second. For a machine that does nothing else; seven minutes.
 deaths *ARGS:
     cargo bench -p quoit-measure --bench deaths -- {{ARGS}}
 
