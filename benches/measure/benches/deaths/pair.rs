@@ -198,7 +198,8 @@ fn sample(case: &Case, wait: Wait, number: u64) -> Result<(u64, Vec<u64>)> {
     let killed = stage.victim.kill()?;
     let mut returned = Vec::new();
     for (blocked, comes_back_with) in &mut stage.blocked {
-        let said = blocked.hear()?;
+        let picture = || format!("its ring: {:#?}", quoit::inspect(&place.path));
+        let said = blocked.hear().with_context(picture)?;
         let (at, what) = said.split_once(' ').context("a time and a word")?;
         ensure!(what == *comes_back_with, "it came back with {what}, not with {comes_back_with}");
         let at: u64 = at.parse()?;
