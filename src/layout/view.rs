@@ -204,6 +204,26 @@ impl View<Geometry> {
         self.write_data(self.ring.offset(position), bytes);
     }
 
+    /// Says that `len` bytes from `position` on will be stored to soon. A hint, as far as the end of the memory.
+    #[inline]
+    pub fn will_write(&self, position: u64, len: u64) {
+        self.each_line(position, len, sync::will_write);
+    }
+
+    /// Says that `len` bytes from `position` on will be loaded soon. A hint, as far as the end of the memory.
+    #[inline]
+    pub fn will_read(&self, position: u64, len: u64) {
+        self.each_line(position, len, sync::will_read);
+    }
+
+    #[inline(always)]
+    fn each_line(&self, position: u64, len: u64, hint: impl Fn(*const u8)) {
+        let offset = self.ring.offset(position);
+        for line in (0..self.cut(offset, len as usize)).step_by(LINE as usize) {
+            hint(self.data(offset + line as u64));
+        }
+    }
+
     /// Loads what lies at `position`, a multiple of 8, into `to`; answers how many bytes (fewer only at the end of the
     /// ring's memory).
     #[inline]

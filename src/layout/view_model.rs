@@ -156,6 +156,12 @@ impl View<Geometry> {
         self.write_data(self.ring.offset(position), bytes);
     }
 
+    /// A hint to a processor; a model has none.
+    pub fn will_write(&self, _position: u64, _len: u64) {}
+
+    /// A hint to a processor; a model has none.
+    pub fn will_read(&self, _position: u64, _len: u64) {}
+
     /// Loads what lies at `position`, a multiple of 8, into `to`.
     pub fn read<'a>(&self, position: u64, to: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
         self.read_data(self.ring.offset(position), to)

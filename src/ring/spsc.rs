@@ -68,6 +68,18 @@ const LOOK_FAR_AWAY: u32 = 24;
 /// So many bytes ahead of the receiver, the sender is out of its way.
 const OUT_OF_THE_WAY: u64 = 64 * LINE;
 
+/// From so many bytes a record on, each side asks for lines before it comes to them. For shorter ones a round trip would suffer:
+/// its next look at a line waits behind what was asked for.
+const LONG: u64 = 8 * LINE;
+
+/// How far ahead of its position the sender asks for lines that it will fill, and the receiver for lines that it will read: far
+/// enough for them to come from the other processor meanwhile (docs/benchmarks.md).
+const SENDER_ASKS: u64 = 16 * LINE;
+const RECEIVER_ASKS: u64 = 32 * LINE;
+
+/// The most that is asked for at once: a processor keeps no more at hand.
+const ASKS_MOST: u64 = 1024 * LINE;
+
 /// A sender that found the ring full waits a moment for this part of it.
 const STRETCH: u64 = 8;
 
@@ -269,6 +281,20 @@ impl Producer {
         }
         self.view.tally(SENT, 1);
         self.view.tally(SENT_BYTES, len);
+        let span = end.wrapping_sub(claim.start);
+        if span >= LONG {
+            self.ask_for(span);
+        }
+    }
+
+    /// Asks for lines that messages of `span` bytes will be written to. Only for lines that are known to be free: others are the
+    /// receiver's.
+    #[inline]
+    fn ask_for(&self, span: u64) {
+        let from = self.tail.wrapping_add(SENDER_ASKS);
+        if from.wrapping_add(span).wrapping_sub(self.head) <= self.ring.capacity() {
+            self.view.will_write(from, span.min(ASKS_MOST));
+        }
     }
 
     #[cold]
@@ -511,7 +537,19 @@ impl Consumer {
             return self.take_another(word);
         }
         self.mark_taken();
+        if self.span >= LONG {
+            self.ask_for(self.span);
+        }
         true
+    }
+
+    /// Asks for lines that messages of `span` bytes will be read from. Only for lines that are known to be committed: others are
+    /// the sender's.
+    #[inline]
+    fn ask_for(&self, span: u64) {
+        if RECEIVER_ASKS + span <= self.straight.wrapping_sub(self.pos) {
+            self.view.will_read(self.pos.wrapping_add(RECEIVER_ASKS), span.min(ASKS_MOST));
+        }
     }
 
     /// The same for a message that differs from the one before in its length.
