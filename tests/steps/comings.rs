@@ -4,38 +4,33 @@ use quoit::Delivery::{AtLeastOnce, AtMostOnce};
 
 use crate::boundaries::{kill_at_each, track};
 use crate::calls::{Call, Death, Role};
-use crate::harness::alone;
+use crate::harness::{alone, each_alone};
 use crate::senders::deaths;
 use crate::stage::Before::{DeadClaim, DeadHands, Empty, One};
 use crate::stage::{Shape, Survivors};
 
 #[test]
 fn whoever_dies_while_it_opens_a_ring_leaves_it_as_it_was() {
-    alone("comings::whoever_dies_while_it_opens_a_ring_leaves_it_as_it_was", |lab| {
-        for &role in lab.first(1, &[Role::Sender, Role::Receiver]) {
-            deaths(lab, Call::Open(role), One, (2, 12, AtLeastOnce));
-        }
+    let test = "comings::whoever_dies_while_it_opens_a_ring_leaves_it_as_it_was";
+    each_alone(test, 1, &[Role::Sender, Role::Receiver], |lab, role| {
+        deaths(lab, Call::Open(role), One, (2, 12, AtLeastOnce));
     });
 }
 
 #[test]
 fn whoever_dies_while_it_opens_a_ring_of_the_dead_loses_nothing_of_theirs() {
-    alone(
-        "comings::whoever_dies_while_it_opens_a_ring_of_the_dead_loses_nothing_of_theirs",
-        |lab| {
-            let all = [
-                (Role::Sender, DeadClaim, AtLeastOnce),
-                (Role::Receiver, DeadHands, AtMostOnce),
-                (Role::Receiver, DeadClaim, AtLeastOnce),
-                (Role::Receiver, DeadHands, AtLeastOnce),
-                (Role::Sender, DeadHands, AtLeastOnce),
-                (Role::Sender, DeadHands, AtMostOnce),
-            ];
-            for &(role, before, delivery) in lab.first(2, &all) {
-                deaths(lab, Call::Open(role), before, (2, 12, delivery));
-            }
-        },
-    );
+    let test = "comings::whoever_dies_while_it_opens_a_ring_of_the_dead_loses_nothing_of_theirs";
+    let all = [
+        (Role::Sender, DeadClaim, AtLeastOnce),
+        (Role::Receiver, DeadHands, AtMostOnce),
+        (Role::Receiver, DeadClaim, AtLeastOnce),
+        (Role::Receiver, DeadHands, AtLeastOnce),
+        (Role::Sender, DeadHands, AtLeastOnce),
+        (Role::Sender, DeadHands, AtMostOnce),
+    ];
+    each_alone(test, 2, &all, |lab, (role, before, delivery)| {
+        deaths(lab, Call::Open(role), before, (2, 12, delivery));
+    });
 }
 
 #[test]

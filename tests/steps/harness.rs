@@ -1,5 +1,5 @@
 //! The process that steps others, and whoever waits for it. Knows how a test runs its body in a process of its own with one
-//! thread, and what to do when that hangs; knows nothing of steps and rings.
+//! thread and one processor, and what to do when that hangs; knows nothing of steps and rings.
 
 use std::env;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::tracer;
@@ -16,6 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the other process reads from its environment: the folder in which it may make files.
 const FOLDER: &str = "QUOIT_STEPS_FOLDER";
+
+/// And which of a test's parts it is to run.
+const PART: &str = "QUOIT_STEPS_PART";
+
+/// And on which processor.
+const PROCESSOR: &str = "QUOIT_STEPS_PROCESSOR";
 
 /// What it answers when all is done.
 const DONE: &str = "done";
@@ -44,19 +51,100 @@ pub(crate) struct Lab {
 /// Runs `body` in a process that runs this program's test of the same name and nothing else, in a folder of its own. Panics
 /// if it did.
 pub(crate) fn alone(test: &str, body: fn(&mut Lab)) {
+    each_alone(test, 1, &[body], |lab, body| body(lab));
+}
+
+/// Does so with each of these, or with the first few, in a process for each: as many at once as there are processors.
+pub(crate) fn each_alone<T: Copy>(test: &str, few: usize, all: &[T], body: fn(&mut Lab, T)) {
+    let every = every();
     match env::var_os(FOLDER) {
-        Some(folder) => inside(test, PathBuf::from(folder), body),
-        None => outside(test),
+        Some(folder) => {
+            let part: usize = env::var(PART).unwrap().parse().unwrap();
+            inside(test, PathBuf::from(folder), every, |lab| body(lab, all[part]));
+        }
+        None => std::thread::scope(|threads| {
+            for part in 0..if every { all.len() } else { few } {
+                threads.spawn(move || outside(test, part));
+            }
+        }),
     }
 }
 
-fn outside(test: &str) {
+/// Whether every boundary is to be tried.
+fn every() -> bool {
+    env::var_os("QUOIT_STEPS").is_some_and(|what| what == "all")
+}
+
+/// The processors of this process that nobody steps on, once they are known.
+static FREE: (Mutex<Option<Vec<usize>>>, Condvar) = (Mutex::new(None), Condvar::new());
+
+/// A processor that is this value's alone, among the tests of this program. Whoever steps and whoever is stepped take turns,
+/// so that two processors do no more for them than one, and have to be woken each time.
+struct Processor(usize);
+
+impl Processor {
+    /// Waits for one.
+    fn take() -> Processor {
+        let mut free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(number) = free.get_or_insert_with(processors).pop() {
+                return Processor(number);
+            }
+            free = FREE.1.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Processor {
+    fn drop(&mut self) {
+        let mut free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.get_or_insert_with(processors).push(self.0);
+        FREE.1.notify_one();
+    }
+}
+
+/// The numbers of those that this process may run on.
+fn processors() -> Vec<usize> {
+    // SAFETY: a set of processors is integers, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set lives during the call and is as long as is said.
+    let rc = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the numbers are within the set.
+    (0..libc::CPU_SETSIZE as usize).filter(|&it| unsafe { libc::CPU_ISSET(it, &set) }).collect()
+}
+
+/// Where this process might run before it was given one processor.
+static ANYWHERE: OnceLock<Vec<usize>> = OnceLock::new();
+
+/// This process is one that runs beside those who step and are stepped.
+pub(crate) fn run_anywhere() {
+    run_on(ANYWHERE.get().unwrap());
+}
+
+/// This thread, and whatever it forks, runs there.
+fn run_on(processors: &[usize]) {
+    // SAFETY: as above.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for &number in processors {
+        // SAFETY: the number was found in a set of this length.
+        unsafe { libc::CPU_SET(number, &mut set) };
+    }
+    // SAFETY: as above; nothing is written.
+    let rc = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn outside(test: &str, part: usize) {
+    let processor = Processor::take();
     let folder = tempfile::Builder::new().prefix("quoit-steps-").tempdir_in("/dev/shm").unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder.path())
+        .env(PART, part.to_string())
+        .env(PROCESSOR, processor.0.to_string())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .spawn()
@@ -90,10 +178,11 @@ fn hangs(folder: &Path, last: &str) {
     }
 }
 
-fn inside(test: &str, folder: PathBuf, body: fn(&mut Lab)) {
+fn inside(test: &str, folder: PathBuf, all: bool, body: impl FnOnce(&mut Lab)) {
     dies_with_its_parent();
+    ANYWHERE.set(processors()).unwrap();
+    run_on(&[env::var(PROCESSOR).unwrap().parse().unwrap()]);
     let parent = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let all = env::var_os("QUOIT_STEPS").is_some_and(|what| what == "all");
     if let Some(why) = tracer::hindrance() {
         say(&format!("SKIPPED: {why}"));
         let mut parent = parent;

@@ -7,7 +7,7 @@ use quoit::Delivery::{AtLeastOnce, AtMostOnce};
 
 use crate::boundaries::{self, Account, Case, Everyday, Track, Verdict, go_to, kill_at_each};
 use crate::calls::{Call, Death, Role, other};
-use crate::harness::{Lab, alone};
+use crate::harness::{Lab, each_alone};
 use crate::senders::deaths;
 use crate::stage::Before::{self, Again, DeadBoth, Full, One};
 use crate::stage::{Shape, Survivors};
@@ -95,51 +95,46 @@ fn second_deaths(
 
 #[test]
 fn whoever_dies_while_it_recovers_a_ring_changes_nothing_in_what_is_recovered() {
-    alone(
-        "repairs::whoever_dies_while_it_recovers_a_ring_changes_nothing_in_what_is_recovered",
-        |lab| {
-            let all = [
-                (Call::Recover(Role::Sender), AtMostOnce),
-                (Call::Recover(Role::Receiver), AtLeastOnce),
-                (Call::RecoverByName, AtMostOnce),
-                (Call::Recover(Role::Sender), AtLeastOnce),
-                (Call::Recover(Role::Receiver), AtMostOnce),
-                (Call::RecoverByName, AtLeastOnce),
-            ];
-            for &(call, delivery) in lab.first(3, &all) {
-                deaths(lab, call, DeadBoth, (4, 12, delivery));
-            }
-        },
-    );
+    let test =
+        "repairs::whoever_dies_while_it_recovers_a_ring_changes_nothing_in_what_is_recovered";
+    let all = [
+        (Call::Recover(Role::Sender), AtMostOnce),
+        (Call::Recover(Role::Receiver), AtLeastOnce),
+        (Call::RecoverByName, AtMostOnce),
+        (Call::Recover(Role::Sender), AtLeastOnce),
+        (Call::Recover(Role::Receiver), AtMostOnce),
+        (Call::RecoverByName, AtLeastOnce),
+    ];
+    each_alone(test, 3, &all, |lab, (call, delivery)| {
+        deaths(lab, call, DeadBoth, (4, 12, delivery));
+    });
 }
 
 #[test]
 fn a_second_death_in_the_repair_of_a_senders_changes_nothing() {
-    alone("repairs::a_second_death_in_the_repair_of_a_senders_changes_nothing", |lab| {
-        let all = [
-            (Call::Recover(Role::Receiver), Call::SendBatch, 4),
-            (Call::RecoverByName, Call::TrySend, 2),
-            (Call::Open(Role::Sender), Call::ReserveDrop, 2),
-        ];
-        for &(repair, call, slots) in lab.first(1, &all) {
-            second_deaths(lab, repair, call, One, (slots, 12, AtLeastOnce));
-        }
+    let test = "repairs::a_second_death_in_the_repair_of_a_senders_changes_nothing";
+    let all = [
+        (Call::Recover(Role::Receiver), Call::SendBatch, 4),
+        (Call::RecoverByName, Call::TrySend, 2),
+        (Call::Open(Role::Sender), Call::ReserveDrop, 2),
+    ];
+    each_alone(test, 1, &all, |lab, (repair, call, slots)| {
+        second_deaths(lab, repair, call, One, (slots, 12, AtLeastOnce));
     });
 }
 
 #[test]
 fn a_second_death_in_the_repair_of_a_receivers_changes_nothing() {
-    alone("repairs::a_second_death_in_the_repair_of_a_receivers_changes_nothing", |lab| {
-        let all = [
-            (Call::Recover(Role::Sender), Call::TryRecv, Full, AtMostOnce),
-            (Call::Recover(Role::Receiver), Call::TryRecv, Again, AtLeastOnce),
-            (Call::Open(Role::Receiver), Call::GiveBack, One, AtLeastOnce),
-            (Call::Recover(Role::Sender), Call::TryRecv, Full, AtLeastOnce),
-            (Call::RecoverByName, Call::TryRecv, Again, AtMostOnce),
-            (Call::Open(Role::Sender), Call::GiveBack, One, AtMostOnce),
-        ];
-        for &(repair, call, before, delivery) in lab.first(3, &all) {
-            second_deaths(lab, repair, call, before, (2, 12, delivery));
-        }
+    let test = "repairs::a_second_death_in_the_repair_of_a_receivers_changes_nothing";
+    let all = [
+        (Call::Recover(Role::Sender), Call::TryRecv, Full, AtMostOnce),
+        (Call::Recover(Role::Receiver), Call::TryRecv, Again, AtLeastOnce),
+        (Call::Open(Role::Receiver), Call::GiveBack, One, AtLeastOnce),
+        (Call::Recover(Role::Sender), Call::TryRecv, Full, AtLeastOnce),
+        (Call::RecoverByName, Call::TryRecv, Again, AtMostOnce),
+        (Call::Open(Role::Sender), Call::GiveBack, One, AtMostOnce),
+    ];
+    each_alone(test, 3, &all, |lab, (repair, call, before, delivery)| {
+        second_deaths(lab, repair, call, before, (2, 12, delivery));
     });
 }

@@ -12,7 +12,7 @@ use quoit::mpmc::{Receiver, Sender};
 
 use crate::boundaries::{Case, Verdict, kill_at_each, track};
 use crate::calls::{Call, Death};
-use crate::harness::alone;
+use crate::harness::{alone, run_anywhere};
 use crate::stage::{Before, Shape, Standing, Survivors, body, got};
 use crate::tracer::{Forked, forever};
 
@@ -30,7 +30,13 @@ impl Sleeper {
     pub(crate) fn start(body: impl FnOnce(UnixStream)) -> Sleeper {
         let (said, theirs) = UnixStream::pair().unwrap();
         said.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut sleeper = Sleeper { process: Forked::start(|| body(theirs)), said };
+        let mut sleeper = Sleeper {
+            process: Forked::start(|| {
+                run_anywhere();
+                body(theirs);
+            }),
+            said,
+        };
         // There is no event for that somebody sleeps: this looks again and again.
         while !sleeper.process.is_asleep() {
             sleeper.said.set_nonblocking(true).unwrap();

@@ -9,7 +9,7 @@ use quoit::Recovered;
 
 use crate::boundaries::{Case, Everyday, Verdict, kill_at_each, track};
 use crate::calls::{Call, Death, Role};
-use crate::harness::{Lab, alone};
+use crate::harness::{Lab, alone, each_alone};
 use crate::stage::Before::{self, Empty, Full, One};
 use crate::stage::{Shape, Survivors};
 
@@ -123,12 +123,7 @@ fn a_receiver_that_is_stopped_at_any_instruction_is_not_robbed() {
 
 #[test]
 fn whoever_is_stopped_while_it_comes_or_goes_is_in_nobodys_way() {
-    alone("stops::whoever_is_stopped_while_it_comes_or_goes_is_in_nobodys_way", |lab| {
-        for role in [Role::Sender, Role::Receiver] {
-            stops(lab, Call::Leave(role), One, AtLeastOnce);
-        }
-        for &role in lab.first(0, &[Role::Sender, Role::Receiver]) {
-            stops(lab, Call::Open(role), One, AtLeastOnce);
-        }
-    });
+    let test = "stops::whoever_is_stopped_while_it_comes_or_goes_is_in_nobodys_way";
+    let calls = [Call::Leave, Call::Open].map(|call| [Role::Sender, Role::Receiver].map(call));
+    each_alone(test, 2, calls.as_flattened(), |lab, call| stops(lab, call, One, AtLeastOnce));
 }
