@@ -91,6 +91,20 @@ widths:
 steps:
     QUOIT_STEPS=all cargo test --release --test steps
 
+# What CI runs of deaths, stops and garbage, with its sums: minutes, all processors.
+torture:
+    .ci/torture
+
+# The same for hours, and all else that kills, interrupts and garbles.
+torture-long: torture
+    QUOIT_STEPS=all cargo test --test steps
+    QUOIT_TEST_ROUNDS=1000000000 cargo test --release --test garbage torture -- --nocapture
+    {{just_executable()}} crowd
+    {{just_executable()}} history
+    {{just_executable()}} fuzz 600
+    {{just_executable()}} kills
+    {{just_executable()}} deaths
+
 # 200 MB through `send --raw | recv --raw`, in every arrangement.
 bigpipe:
     QUOIT_PIPE_MB=200 cargo test --release -p quoit-cli --test cli raw_bytes

@@ -23,7 +23,9 @@ pub(crate) struct Verdict {
 pub(crate) enum Everyday {
     /// One for every state that the call leaves behind, and some more.
     States { more: usize },
-    /// The last one of every state, before the instruction that changes it.
+    /// The first one of every state and the last, before the instruction that changes it, and some more.
+    Edges { more: usize },
+    /// The last one of every state.
     Brinks,
 }
 
@@ -69,8 +71,10 @@ pub(crate) struct Account {
     pub(crate) boundaries: usize,
     /// How many of them leave something else than the one before.
     pub(crate) states: usize,
-    /// How many deaths there were.
+    /// How many deaths and stops there were.
     pub(crate) tried: usize,
+    /// How many of them were stops.
+    pub(crate) stops: usize,
     /// What they came to.
     pub(crate) verdicts: BTreeMap<Verdict, usize>,
     /// How many deaths did not come where they should, because the call ran another way than when it was followed.
@@ -83,7 +87,8 @@ impl Account {
     /// Says what came of the deaths.
     pub(crate) fn say(&self, lab: &mut Lab, name: &str) {
         lab.boundaries += self.boundaries;
-        lab.deaths += self.tried;
+        lab.deaths += self.tried - self.stops;
+        lab.stops += self.stops;
         let came_to: Vec<String> =
             self.verdicts.iter().map(|(verdict, n)| format!("{n} {}", verdict.word)).collect();
         let astray = match self.astray {
@@ -91,10 +96,11 @@ impl Account {
             astray => format!(" ({astray} elsewhere than followed)"),
         };
         say(&format!(
-            "steps: {name}: {} boundaries, {} states; {} deaths{astray} in {:.1} s: {}",
+            "steps: {name}: {} boundaries, {} states; {} deaths, {} stops{astray} in {:.1} s: {}",
             self.boundaries,
             self.states,
-            self.tried,
+            self.tried - self.stops,
+            self.stops,
             self.took.as_secs_f64(),
             came_to.join(", ")
         ));
@@ -105,6 +111,7 @@ impl Account {
         self.boundaries += other.boundaries;
         self.states += other.states;
         self.tried += other.tried;
+        self.stops += other.stops;
         self.astray += other.astray;
         self.took += other.took;
         for (verdict, n) in &other.verdicts {
@@ -191,6 +198,7 @@ pub(crate) fn kill_at_each(lab: &mut Lab, case: &mut dyn Case, track: &Track) ->
         if resumed {
             traced.run_to_gate();
             returned = true;
+            account.stops += 1;
         }
         traced.kill();
         let (seed, how) = (lab.seed, if resumed { "stopped" } else { "killed" });
@@ -273,6 +281,10 @@ fn chosen(track: &Track, lab: &mut Lab, everyday: Everyday) -> Vec<usize> {
                 pick(from, track.states.get(i + 1).copied().unwrap_or(end));
             }
             (0..more).for_each(|_| pick(0, end));
+        }
+        Everyday::Edges { more } => {
+            (0..more).for_each(|_| pick(0, end));
+            chosen.extend(track.states.iter().flat_map(|&from| [from, from.saturating_sub(1)]));
         }
         Everyday::Brinks => chosen.extend(track.states.iter().skip(1).map(|&from| from - 1)),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quoit::mpmc::{self, Message, Receiver, Sender};
 use quoit::{Delivery, Recovered};
 
-use crate::boundaries::{Case, Verdict};
+use crate::boundaries::{Case, Everyday, Verdict};
 use crate::harness::Lab;
 use crate::stage::{Before, Found, Shape, Stage, Standing, Survivors, WAIT, body};
 use crate::tracer::{gate, shared_memory};
@@ -505,6 +505,14 @@ impl Case for Death {
     fn steady(&self) -> bool {
         let waits = matches!(self.call, Call::SendTimeout(_) | Call::RecvTimeout(_));
         self.stage.shape.survivors == Survivors::ComeLater && !waits
+    }
+
+    /// Those who come and go do most of it by system calls: before each and behind it.
+    fn everyday(&self) -> Everyday {
+        match self.call {
+            Call::Create | Call::Open(_) | Call::Leave(_) => Everyday::Edges { more: 16 },
+            _ => Everyday::States { more: 16 },
+        }
     }
 
     fn begun(&mut self) {

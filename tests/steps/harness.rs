@@ -45,6 +45,7 @@ pub(crate) struct Lab {
     /// So far, over all that was tried.
     pub(crate) boundaries: usize,
     pub(crate) deaths: usize,
+    pub(crate) stops: usize,
     parent: UnixStream,
 }
 
@@ -189,11 +190,12 @@ fn inside(test: &str, folder: PathBuf, all: bool, body: impl FnOnce(&mut Lab)) {
         return parent.write_all(format!("{DONE}\n").as_bytes()).unwrap();
     }
     let seed = seed();
-    let mut lab = Lab { folder, all, random: Random(seed), seed, boundaries: 0, deaths: 0, parent };
+    let mut lab =
+        Lab { folder, all, random: Random(seed), seed, boundaries: 0, deaths: 0, stops: 0, parent };
     body(&mut lab);
-    let (boundaries, deaths) = (lab.boundaries, lab.deaths);
+    let Lab { boundaries, deaths, stops, .. } = lab;
     say(&format!(
-        "steps: {deaths} deaths at {boundaries} boundaries (QUOIT_TEST_SEED={seed}): {test}"
+        "steps: {deaths} deaths, {stops} stops at {boundaries} boundaries (QUOIT_TEST_SEED={seed}): {test}"
     ));
     lab.at(DONE);
 }
