@@ -55,7 +55,7 @@ pub(crate) fn alone(test: &str, body: fn(&mut Lab)) {
     each_alone(test, 1, &[body], |lab, body| body(lab));
 }
 
-/// Does so with each of these, or with the first few, in a process for each: as many at once as there are processors.
+/// Does so with each of these, or with the first few, in a process for each, some at once.
 pub(crate) fn each_alone<T: Copy>(test: &str, few: usize, all: &[T], body: fn(&mut Lab, T)) {
     let every = every();
     match env::var_os(FOLDER) {
@@ -76,31 +76,39 @@ fn every() -> bool {
     env::var_os("QUOIT_STEPS").is_some_and(|what| what == "all")
 }
 
-/// The processors of this process that nobody steps on, once they are known.
-static FREE: (Mutex<Option<Vec<usize>>>, Condvar) = (Mutex::new(None), Condvar::new());
+/// The processors of this process, once they are known, each with the number of its tenants.
+static TENANTS: (Mutex<Vec<(usize, usize)>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
 
-/// A processor that is this value's alone, among the tests of this program. Whoever steps and whoever is stepped take turns,
-/// so that two processors do no more for them than one, and have to be woken each time.
+/// One steps while the other waits for a death to be noticed.
+const AT_ONCE: usize = 2;
+
+/// A processor on which this value is a tenant. Whoever steps and whoever is stepped take turns, so that two processors do no
+/// more for them than one, and have to be woken each time.
 struct Processor(usize);
 
 impl Processor {
     /// Waits for one.
     fn take() -> Processor {
-        let mut free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = TENANTS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            all.extend(processors().into_iter().map(|number| (number, 0)));
+        }
         loop {
-            if let Some(number) = free.get_or_insert_with(processors).pop() {
-                return Processor(number);
+            let least = all.iter_mut().min_by_key(|(_, tenants)| *tenants).unwrap();
+            if least.1 < AT_ONCE {
+                least.1 += 1;
+                return Processor(least.0);
             }
-            free = FREE.1.wait(free).unwrap_or_else(PoisonError::into_inner);
+            all = TENANTS.1.wait(all).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 impl Drop for Processor {
     fn drop(&mut self) {
-        let mut free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
-        free.get_or_insert_with(processors).push(self.0);
-        FREE.1.notify_one();
+        let mut all = TENANTS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().filter(|(number, _)| *number == self.0).for_each(|it| it.1 -= 1);
+        TENANTS.1.notify_one();
     }
 }
 
