@@ -6,12 +6,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use quoit::mpmc::{self, Message, Receiver, Sender};
+use quoit::mpmc::{self, Receiver, Sender};
 use quoit::{Delivery, Recovered};
 
 use crate::boundaries::{Case, Everyday, Verdict};
 use crate::harness::Lab;
-use crate::stage::{Before, Found, Shape, Stage, Standing, Survivors, WAIT, body};
+use crate::repairs::Repaired;
+use crate::stage::{Before, Found, InHand, Shape, Stage, Standing, Survivors, WAIT, body};
 use crate::tracer::{gate, shared_memory};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +52,17 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    fn sends(self) -> bool {
+    pub(crate) fn sends(self) -> bool {
         use Call::{ReserveCommit, ReserveDrop, Send, SendBatch, SendTimeout, TrySend};
         matches!(self, TrySend | Send | SendTimeout(_) | ReserveCommit | ReserveDrop | SendBatch)
     }
 
     /// Whether it begins before the ring is open.
-    fn opens(self) -> bool {
+    pub(crate) fn opens(self) -> bool {
         matches!(self, Call::Open(_) | Call::RecoverByName)
     }
 
-    fn receives(self) -> bool {
+    pub(crate) fn receives(self) -> bool {
         use Call::{GiveBack, Recv, RecvBatch, RecvInto, RecvTimeout, Release, TryRecv};
         matches!(self, TryRecv | Recv | RecvInto | RecvTimeout(_) | GiveBack | Release | RecvBatch)
     }
@@ -69,47 +70,152 @@ impl Call {
 
 /// What the child writes down where its parent finds it. Every word is written when what it says is so.
 #[repr(C)]
-struct Notes {
+pub(crate) struct Notes {
     /// Messages whose send has returned.
-    sent: AtomicU64,
+    pub(crate) sent: AtomicU64,
     /// Messages in hand.
-    held: AtomicU64,
-    numbers: [AtomicU64; 4],
-    positions: [AtomicU64; 4],
+    pub(crate) held: AtomicU64,
+    pub(crate) numbers: [AtomicU64; 4],
+    pub(crate) positions: [AtomicU64; 4],
     /// Of those, how many are released or given back for sure.
-    let_go: AtomicU64,
+    pub(crate) let_go: AtomicU64,
     /// The call has returned without doing anything.
-    refused: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 impl Notes {
-    fn clear(&self) {
+    /// In memory that this process shares with the children that it will fork.
+    pub(crate) fn shared() -> &'static Notes {
+        let notes: NonNull<Notes> = shared_memory();
+        // SAFETY: the memory is as long as the notes and never unmapped; it is zero, which atomics may be.
+        unsafe { notes.as_ref() }
+    }
+
+    pub(crate) fn clear(&self) {
         for word in [&self.sent, &self.held, &self.let_go, &self.refused] {
             word.store(0, SeqCst);
         }
     }
 
     /// As little as can be: it is stepped too.
-    fn hold(&self, message: &Message<'_>) {
+    pub(crate) fn hold(&self, message: &impl InHand) {
         let mut number = [0; 8];
         message.copy_to(&mut number);
         self.hold_number(u64::from_le_bytes(number), message.position());
     }
 
-    fn hold_number(&self, number: u64, position: u64) {
+    pub(crate) fn hold_number(&self, number: u64, position: u64) {
         let at = self.held.load(SeqCst) as usize;
         self.numbers[at].store(number, SeqCst);
         self.positions[at].store(position, SeqCst);
         self.held.store(at as u64 + 1, SeqCst);
     }
 
-    fn accept<E: std::fmt::Display>(&self, sent: Result<usize, E>) {
+    pub(crate) fn accept<E: std::fmt::Display>(&self, sent: Result<usize, E>) {
         match sent {
             Ok(count) => self.sent.store(count as u64, SeqCst),
             Err(_) => self.refused.store(1, SeqCst),
         }
     }
+
+    /// What the child has sent for sure.
+    pub(crate) fn accepted(&self, numbers: &[u64]) -> Vec<u64> {
+        numbers[..self.sent.load(SeqCst) as usize].to_vec()
+    }
+
+    /// What the child has had in hand.
+    pub(crate) fn received(&self) -> Vec<u64> {
+        let held = self.held.load(SeqCst) as usize;
+        self.numbers[..held].iter().map(|number| number.load(SeqCst)).collect()
+    }
 }
+
+/// Sends these messages, or the first of them, by this call. The senders of both kinds of ring have the same methods, and no
+/// type in common.
+macro_rules! send {
+    ($tx:ident, $call:expr, $messages:expr, $notes:expr) => {{
+        let (messages, notes): (&[Vec<u8>; 3], &Notes) = ($messages, $notes);
+        let one = &messages[0];
+        $tx.set_wait(WAIT);
+        match $call {
+            Call::TrySend => {
+                gate();
+                notes.accept($tx.try_send(one).map(|()| 1));
+            }
+            Call::Send => {
+                gate();
+                notes.accept($tx.send(one).map(|()| 1));
+            }
+            Call::SendTimeout(while_) => {
+                gate();
+                notes.accept($tx.send_timeout(one, while_).map(|()| 1));
+            }
+            Call::ReserveCommit => {
+                gate();
+                let mut room = $tx.reserve(one.len()).unwrap();
+                room.write_at(0, one).unwrap();
+                notes.accept(room.commit().map(|()| 1));
+            }
+            Call::ReserveDrop => {
+                gate();
+                let mut room = $tx.reserve(one.len()).unwrap();
+                room.write_at(0, one).unwrap();
+                drop(room);
+                notes.refused.store(1, SeqCst);
+            }
+            _ => {
+                gate();
+                notes.accept($tx.send_batch(messages));
+            }
+        }
+        gate();
+    }};
+}
+pub(crate) use send;
+
+/// Receives a message by this call, or releases one.
+macro_rules! receive {
+    ($rx:ident, $call:expr, $longest:expr, $notes:expr) => {{
+        let notes: &Notes = $notes;
+        $rx.set_wait(WAIT);
+        match $call {
+            Call::Release => {
+                let message = $rx.try_recv().unwrap();
+                notes.hold(&message);
+                gate();
+                drop(message);
+                notes.let_go.store(1, SeqCst);
+            }
+            Call::RecvInto => {
+                let mut bytes = Vec::with_capacity($longest);
+                gate();
+                $rx.recv_into(&mut bytes).unwrap();
+                notes.hold_number(u64::from_le_bytes(bytes[..8].try_into().unwrap()), 0);
+                notes.let_go.store(1, SeqCst);
+            }
+            call => {
+                gate();
+                let message = match call {
+                    Call::TryRecv => $rx.try_recv().ok(),
+                    Call::RecvTimeout(while_) => $rx.recv_timeout(while_).ok(),
+                    _ => $rx.recv().ok(),
+                };
+                if let Some(message) = message {
+                    notes.hold(&message);
+                    match call {
+                        Call::GiveBack => message.give_back(),
+                        _ => drop(message),
+                    }
+                    notes.let_go.store(1, SeqCst);
+                } else {
+                    notes.refused.store(1, SeqCst);
+                }
+            }
+        }
+        gate();
+    }};
+}
+pub(crate) use receive;
 
 /// A call on a ring.
 pub(crate) struct Death {
@@ -123,21 +229,23 @@ pub(crate) struct Death {
 
 impl Death {
     pub(crate) fn new(lab: &mut Lab, call: Call, before: Before, shape: Shape) -> Death {
-        let notes: NonNull<Notes> = shared_memory();
-        // SAFETY: the memory is as long as the notes and never unmapped; it is zero, which atomics may be.
-        let notes = unsafe { notes.as_ref() };
-        Death { stage: Stage::new(lab, shape), call, before, notes, numbers: [0; 3] }
+        Death {
+            stage: Stage::new(lab, shape),
+            call,
+            before,
+            notes: Notes::shared(),
+            numbers: [0; 3],
+        }
     }
 
     /// What the child has sent for sure.
     pub(crate) fn accepted(&self) -> Vec<u64> {
-        self.numbers[..self.notes.sent.load(SeqCst) as usize].to_vec()
+        self.notes.accepted(&self.numbers)
     }
 
     /// What the child has had in hand.
     pub(crate) fn received(&self) -> Vec<u64> {
-        let held = self.notes.held.load(SeqCst) as usize;
-        self.notes.numbers[..held].iter().map(|number| number.load(SeqCst)).collect()
+        self.notes.received()
     }
 
     /// Whether the child knew that its message was sent.
@@ -154,96 +262,27 @@ impl Death {
         self.stage.shape.delivery == Delivery::AtMostOnce
     }
 
-    fn messages(&self) -> [Vec<u8>; 3] {
-        self.numbers.map(|number| body(number, self.stage.shape.len))
-    }
-
     fn sends(&self) {
         let mut tx = Sender::open(&self.stage.path).unwrap();
-        tx.set_wait(WAIT);
-        let messages = self.messages();
-        let one = &messages[0];
-        match self.call {
-            Call::TrySend => {
-                gate();
-                self.notes.accept(tx.try_send(one).map(|()| 1));
-            }
-            Call::Send => {
-                gate();
-                self.notes.accept(tx.send(one).map(|()| 1));
-            }
-            Call::SendTimeout(while_) => {
-                gate();
-                self.notes.accept(tx.send_timeout(one, while_).map(|()| 1));
-            }
-            Call::ReserveCommit => {
-                gate();
-                let mut room = tx.reserve(one.len()).unwrap();
-                room.write_at(0, one).unwrap();
-                self.notes.accept(room.commit().map(|()| 1));
-            }
-            Call::ReserveDrop => {
-                gate();
-                let mut room = tx.reserve(one.len()).unwrap();
-                room.write_at(0, one).unwrap();
-                drop(room);
-                self.notes.refused.store(1, SeqCst);
-            }
-            _ => {
-                gate();
-                self.notes.accept(tx.send_batch(&messages));
-            }
-        }
-        gate();
+        let messages = self.numbers.map(|number| body(number, self.stage.shape.len));
+        send!(tx, self.call, &messages, self.notes);
     }
 
     fn receives(&self) {
         let rx = Receiver::open(&self.stage.path).unwrap();
-        rx.set_wait(WAIT);
-        let mut bytes = Vec::with_capacity(self.stage.shape.len);
-        let mut messages = Vec::with_capacity(4);
-        if self.call == Call::Release {
-            let message = rx.try_recv().unwrap();
-            self.notes.hold(&message);
-            gate();
-            drop(message);
-            self.notes.let_go.store(1, SeqCst);
-            return gate();
+        if self.call != Call::RecvBatch {
+            return receive!(rx, self.call, self.stage.shape.len, self.notes);
         }
+        let mut messages = Vec::with_capacity(4);
+        rx.set_wait(WAIT);
         gate();
-        match self.call {
-            Call::TryRecv | Call::Recv | Call::RecvTimeout(_) | Call::GiveBack => {
-                let message = match self.call {
-                    Call::TryRecv => rx.try_recv().ok(),
-                    Call::RecvTimeout(while_) => rx.recv_timeout(while_).ok(),
-                    _ => rx.recv().ok(),
-                };
-                if let Some(message) = message {
-                    self.notes.hold(&message);
-                    match self.call {
-                        Call::GiveBack => message.give_back(),
-                        _ => drop(message),
-                    }
-                    self.notes.let_go.store(1, SeqCst);
-                } else {
-                    self.notes.refused.store(1, SeqCst);
-                }
-            }
-            Call::RecvInto => {
-                rx.recv_into(&mut bytes).unwrap();
-                self.notes.hold_number(u64::from_le_bytes(bytes[..8].try_into().unwrap()), 0);
-                self.notes.let_go.store(1, SeqCst);
-            }
-            _ => {
-                rx.recv_batch(&mut messages, 3).unwrap();
-                for message in &messages {
-                    self.notes.hold(message);
-                }
-                for (i, message) in messages.drain(..).enumerate() {
-                    drop(message);
-                    self.notes.let_go.store(i as u64 + 1, SeqCst);
-                }
-            }
+        rx.recv_batch(&mut messages, 3).unwrap();
+        for message in &messages {
+            self.notes.hold(message);
+        }
+        for (i, message) in messages.drain(..).enumerate() {
+            drop(message);
+            self.notes.let_go.store(i as u64 + 1, SeqCst);
         }
         gate();
     }
@@ -268,7 +307,7 @@ impl Death {
                 due.push(standing.number);
             }
         }
-        due.extend(&self.numbers[..self.notes.sent.load(SeqCst) as usize]);
+        due.extend(self.accepted());
         due
     }
 
@@ -414,7 +453,7 @@ impl Death {
 }
 
 /// The calls that neither send nor receive.
-pub(crate) fn other(call: Call, stage: &Stage) {
+fn other(call: Call, stage: &Stage) {
     let path = &stage.path;
     match call {
         Call::Recover(Role::Sender) => {
@@ -473,6 +512,12 @@ impl std::fmt::Display for Death {
         };
         let (call, before) = (self.call, self.before);
         write!(f, "{call:?}, {before:?} before, {slots} slots of {len}, {delivery}, {survivors}")
+    }
+}
+
+impl Repaired for Death {
+    fn repair(&self, by: Call) {
+        other(by, &self.stage);
     }
 }
 

@@ -12,6 +12,11 @@
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod boundaries;
+mod bytes;
+mod bytes_calls;
+mod bytes_deaths;
+mod bytes_repairs;
+mod bytes_stops;
 mod calls;
 mod comings;
 mod endings;

@@ -3,19 +3,25 @@
 
 use std::ops::Range;
 
-use quoit::Delivery::{AtLeastOnce, AtMostOnce};
+use quoit::Delivery::{self, AtLeastOnce, AtMostOnce};
 
 use crate::boundaries::{self, Account, Case, Everyday, Track, Verdict, go_to, kill_at_each};
-use crate::calls::{Call, Death, Role, other};
+use crate::calls::{Call, Death, Role};
 use crate::harness::{Lab, each_alone};
 use crate::senders::deaths;
 use crate::stage::Before::{self, Again, DeadBoth, Full, One};
 use crate::stage::{Shape, Survivors};
 use crate::tracer::Traced;
 
+/// A call after whose death somebody repairs.
+pub(crate) trait Repaired: Case {
+    /// In the child: `gate`, the call that repairs, `gate`.
+    fn repair(&self, by: Call);
+}
+
 /// A death in a call at one of its boundaries, and then another in a repair.
-struct Second<'a> {
-    first: &'a mut Death,
+struct Second<'a, First> {
+    first: &'a mut First,
     track: &'a Track,
     at: usize,
     /// What came of the first death when nobody died after it.
@@ -24,15 +30,15 @@ struct Second<'a> {
 }
 
 /// A call that dies at this boundary.
-fn first_death(first: &mut Death, track: &Track, at: usize) {
+fn first_death(first: &mut impl Repaired, track: &Track, at: usize) {
     let traced = Traced::start(|| first.call());
     go_to(&traced, track, at);
     traced.kill();
 }
 
-impl Case for Second<'_> {
+impl<First: Repaired> Case for Second<'_, First> {
     fn name(&self) -> String {
-        format!("{:?} after the death at {} in {}", self.repair, self.at, self.first)
+        format!("{:?} after the death at {} in {}", self.repair, self.at, self.first.name())
     }
 
     fn prepare(&mut self) {
@@ -40,7 +46,7 @@ impl Case for Second<'_> {
     }
 
     fn call(&mut self) {
-        other(self.repair, &self.first.stage);
+        self.first.repair(self.repair);
     }
 
     fn begun(&mut self) {
@@ -65,23 +71,15 @@ impl Case for Second<'_> {
 }
 
 /// For every state that a call leaves when it dies there: every death of a repair.
-fn second_deaths(
-    lab: &mut Lab,
-    repair: Call,
-    call: Call,
-    before: Before,
-    (slots, len, delivery): (usize, usize, quoit::Delivery),
-) {
+pub(crate) fn second_deaths(lab: &mut Lab, repair: Call, first: &mut impl Repaired) {
     let mut all = Account::default();
-    let shape = Shape { slots, len, delivery, survivors: Survivors::ComeLater };
-    let mut first = Death::new(lab, call, before, shape);
-    let track = boundaries::track(lab, &mut first);
+    let track = boundaries::track(lab, first);
     let mut followed: Option<Track> = None;
     for &at in &track.states {
         first.prepare();
-        first_death(&mut first, &track, at);
+        first_death(first, &track, at);
         let alone = first.judge(false);
-        let mut second = Second { first: &mut first, track: &track, at, alone, repair };
+        let mut second = Second { first: &mut *first, track: &track, at, alone, repair };
         // What is repaired differs a little from death to death; where it is not as followed, the account says so.
         let repair = match followed.take() {
             Some(repair) if !lab.all => repair,
@@ -90,7 +88,20 @@ fn second_deaths(
         all.add(&kill_at_each(lab, &mut second, &repair));
         followed = Some(repair);
     }
-    all.say(lab, &format!("{repair:?} after {} deaths in {first}", track.states.len()));
+    let name = first.name();
+    all.say(lab, &format!("{repair:?} after {} deaths in {name}", track.states.len()));
+}
+
+/// A call on a ring of slots that nobody has open when it dies.
+fn alone_at_slots(
+    lab: &mut Lab,
+    call: Call,
+    before: Before,
+    slots: usize,
+    delivery: Delivery,
+) -> Death {
+    let shape = Shape { slots, len: 12, delivery, survivors: Survivors::ComeLater };
+    Death::new(lab, call, before, shape)
 }
 
 #[test]
@@ -119,7 +130,7 @@ fn a_second_death_in_the_repair_of_a_senders_changes_nothing() {
         (Call::Open(Role::Sender), Call::ReserveDrop, 2),
     ];
     each_alone(test, 1, &all, |lab, (repair, call, slots)| {
-        second_deaths(lab, repair, call, One, (slots, 12, AtLeastOnce));
+        second_deaths(lab, repair, &mut alone_at_slots(lab, call, One, slots, AtLeastOnce));
     });
 }
 
@@ -135,6 +146,6 @@ fn a_second_death_in_the_repair_of_a_receivers_changes_nothing() {
         (Call::Open(Role::Sender), Call::GiveBack, One, AtMostOnce),
     ];
     each_alone(test, 3, &all, |lab, (repair, call, before, delivery)| {
-        second_deaths(lab, repair, call, before, (2, 12, delivery));
+        second_deaths(lab, repair, &mut alone_at_slots(lab, call, before, 2, delivery));
     });
 }

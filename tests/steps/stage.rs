@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quoit::mpmc::{self, Message, Receiver, Sender};
-use quoit::{Delivery, Options, Presence, Recovered, Wait};
+use quoit::mpmc::{self, Receiver, Sender};
+use quoit::{Delivery, Options, Presence, Recovered, Wait, spsc};
 
 use crate::harness::Lab;
 use crate::tracer;
@@ -325,7 +325,7 @@ impl Stage {
         self.standing.pop().unwrap().number
     }
 
-    fn got(&self, message: &Message<'_>) -> Got {
+    fn got(&self, message: &mpmc::Message<'_>) -> Got {
         got(message, self.shape.len)
     }
 
@@ -445,8 +445,45 @@ pub(crate) fn body(number: u64, longest: usize) -> Vec<u8> {
     bytes
 }
 
+/// A message in hand, of either kind of ring.
+pub(crate) trait InHand {
+    fn attempts(&self) -> u32;
+    fn redelivered(&self) -> bool;
+    fn position(&self) -> u64;
+    fn copy_to(&self, to: &mut [u8]) -> usize;
+    fn to_vec(&self) -> Vec<u8>;
+}
+
+macro_rules! in_hand {
+    ($($message:ty),*) => {$(
+        impl InHand for $message {
+            fn attempts(&self) -> u32 {
+                self.attempts()
+            }
+
+            fn redelivered(&self) -> bool {
+                self.redelivered()
+            }
+
+            fn position(&self) -> u64 {
+                self.position()
+            }
+
+            fn copy_to(&self, to: &mut [u8]) -> usize {
+                self.copy_to(to)
+            }
+
+            fn to_vec(&self) -> Vec<u8> {
+                self.to_vec()
+            }
+        }
+    )*};
+}
+
+in_hand!(mpmc::Message<'_>, spsc::Message<'_>);
+
 /// A message, whose every byte is as it was sent.
-pub(crate) fn got(message: &Message<'_>, longest: usize) -> Got {
+pub(crate) fn got(message: &impl InHand, longest: usize) -> Got {
     let (attempts, position) = (message.attempts(), message.position());
     assert_eq!(message.redelivered(), attempts > 1);
     let bytes = message.to_vec();

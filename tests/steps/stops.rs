@@ -73,15 +73,7 @@ impl Case for Stop {
         self.got.extend(found.got.iter().map(|got| got.number));
 
         let (childs, in_hand) = (self.death.accepted(), self.death.received());
-        let mut times: BTreeMap<u64, i64> = BTreeMap::new();
-        for number in self.sent.iter().chain(&childs) {
-            *times.entry(*number).or_default() += 1;
-        }
-        for number in self.got.iter().chain(&in_hand) {
-            *times.entry(*number).or_default() -= 1;
-        }
-        let wrong: Vec<_> = times.iter().filter(|(_, times)| **times != 0).collect();
-        assert!(wrong.is_empty(), "lost (1) or twice (-1): {wrong:?}: {found:?}");
+        assert_each_once(self.sent.iter().chain(&childs), self.got.iter().chain(&in_hand));
         let others: Vec<_> = self.got.iter().filter(|number| !childs.contains(number)).collect();
         assert!(others.is_sorted(), "{others:?}");
         let word = match (childs.len(), in_hand.len()) {
@@ -91,6 +83,22 @@ impl Case for Stop {
         };
         Verdict { stage: 0, word }
     }
+}
+
+/// Every message that was sent was received, and only once.
+pub(crate) fn assert_each_once<'a>(
+    sent: impl Iterator<Item = &'a u64>,
+    got: impl Iterator<Item = &'a u64>,
+) {
+    let mut times: BTreeMap<u64, i64> = BTreeMap::new();
+    for number in sent {
+        *times.entry(*number).or_default() += 1;
+    }
+    for number in got {
+        *times.entry(*number).or_default() -= 1;
+    }
+    let wrong: Vec<_> = times.iter().filter(|(_, times)| **times != 0).collect();
+    assert!(wrong.is_empty(), "lost (1) or twice (-1): {wrong:?}");
 }
 
 fn stops(lab: &mut Lab, call: Call, before: Before, delivery: quoit::Delivery) {
