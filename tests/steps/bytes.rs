@@ -15,7 +15,7 @@ use crate::stage::{self, Found, Got, Standing, Survivors, body};
 use crate::tracer;
 
 /// The smallest ring there is.
-pub(crate) const CAPACITY: usize = 4096;
+const CAPACITY: usize = 4096;
 
 const LINE: usize = 64;
 
@@ -76,11 +76,13 @@ enum Cure {
     Waiting,
 }
 
+const TURNS: u64 = 240;
+
 impl Cure {
     /// In turn. Those that take time are seldom.
     fn of(turn: u64) -> Cure {
-        match turn % 48 {
-            11 => Cure::Polling,
+        match turn % TURNS {
+            11 | 131 => Cure::Polling,
             35 => Cure::Waiting,
             turn if turn % 2 == 0 => Cure::Successor,
             _ => Cure::Asking,
@@ -127,7 +129,7 @@ impl Ring {
             early: Vec::new(),
             lost: 0,
             untold: false,
-            turn: lab.random.below(48),
+            turn: lab.random.below(TURNS),
             map: None,
         }
     }
@@ -283,6 +285,23 @@ impl Ring {
                 assert!(error.is_full(), "{error}");
                 None
             }
+        }
+    }
+
+    /// Sends a message that somebody else receives; its number.
+    pub(crate) fn send_one(&mut self) -> u64 {
+        self.tx_or_new();
+        self.send();
+        self.standing.pop().unwrap().number
+    }
+
+    /// The next receiver takes all that there is up to this message.
+    pub(crate) fn receive_up_to(&mut self, number: u64) {
+        let longest = self.shape.len;
+        self.rx = Some(Receiver::open(&self.path).unwrap());
+        while self.early.last().is_none_or(|last| last.number != number) {
+            let message = self.rx.as_mut().unwrap().recv_timeout(PATIENCE).unwrap();
+            self.early.push(got(&message, longest));
         }
     }
 

@@ -41,6 +41,7 @@ impl Death {
     }
 
     fn sends(&self) {
+        self.notes.here();
         let len = self.ring.shape.len;
         let mut tx = Sender::open(&self.ring.path).unwrap();
         if self.before == Before::Own {
@@ -51,6 +52,7 @@ impl Death {
     }
 
     fn receives(&self) {
+        self.notes.here();
         let mut rx = Receiver::open(&self.ring.path).unwrap();
         if self.before == Before::Own {
             drop(rx.try_recv().unwrap());

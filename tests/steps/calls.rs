@@ -81,6 +81,8 @@ pub(crate) struct Notes {
     pub(crate) let_go: AtomicU64,
     /// The call has returned without doing anything.
     pub(crate) refused: AtomicU64,
+    /// The child.
+    pub(crate) pid: AtomicU64,
 }
 
 impl Notes {
@@ -95,6 +97,11 @@ impl Notes {
         for word in [&self.sent, &self.held, &self.let_go, &self.refused] {
             word.store(0, SeqCst);
         }
+    }
+
+    /// The child says who it is.
+    pub(crate) fn here(&self) {
+        self.pid.store(std::process::id().into(), SeqCst);
     }
 
     /// As little as can be: it is stepped too.

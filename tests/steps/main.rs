@@ -16,6 +16,7 @@ mod bytes;
 mod bytes_calls;
 mod bytes_deaths;
 mod bytes_repairs;
+mod bytes_sleepers;
 mod bytes_stops;
 mod calls;
 mod comings;

@@ -28,15 +28,7 @@ pub(crate) struct Sleeper {
 impl Sleeper {
     /// A child that is asleep in what `body` does first.
     pub(crate) fn start(body: impl FnOnce(UnixStream)) -> Sleeper {
-        let (said, theirs) = UnixStream::pair().unwrap();
-        said.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut sleeper = Sleeper {
-            process: Forked::start(|| {
-                run_anywhere();
-                body(theirs);
-            }),
-            said,
-        };
+        let mut sleeper = Sleeper::awake(body);
         // There is no event for that somebody sleeps: this looks again and again.
         while !sleeper.process.is_asleep() {
             sleeper.said.set_nonblocking(true).unwrap();
@@ -45,6 +37,21 @@ impl Sleeper {
             sleeper.said.set_nonblocking(false).unwrap();
         }
         sleeper
+    }
+
+    /// A child that does `body` at once.
+    pub(crate) fn awake(body: impl FnOnce(UnixStream)) -> Sleeper {
+        let (said, theirs) = UnixStream::pair().unwrap();
+        said.set_read_timeout(Some(PATIENCE)).unwrap();
+        Sleeper { process: Forked::start(|| {
+                run_anywhere();
+                body(theirs);
+            }), said }
+    }
+
+    /// Has it end what it does.
+    pub(crate) fn stop(&mut self) {
+        say(&mut self.said, 0);
     }
 
     /// What it says next, within the time that any sleeper needs.
