@@ -49,6 +49,11 @@ pub(crate) trait Case {
         Everyday::States { more: 16 }
     }
 
+    /// Whether all boundaries are tried when all are asked for.
+    fn every(&self) -> bool {
+        true
+    }
+
     /// Before the first step: the child stands at its first gate.
     fn begun(&mut self) {}
 
@@ -186,7 +191,7 @@ pub(crate) fn kill_at_each(lab: &mut Lab, case: &mut dyn Case, track: &Track) ->
     let mut account =
         Account { boundaries: end + 1, states: track.states.len(), ..Account::default() };
     let mut stage = 0;
-    for at in chosen(track, lab, case.everyday()) {
+    for at in chosen(track, lab, case.everyday(), case.every()) {
         lab.at(&format!("{name}, {at} of {end}"));
         case.prepare();
         let traced = Traced::start(|| case.call());
@@ -264,9 +269,9 @@ impl Shadow {
 }
 
 /// The boundaries to try, from the first to the last.
-fn chosen(track: &Track, lab: &mut Lab, everyday: Everyday) -> Vec<usize> {
+fn chosen(track: &Track, lab: &mut Lab, everyday: Everyday, every: bool) -> Vec<usize> {
     let end = track.next.len();
-    if lab.all {
+    if lab.all && every {
         return (0..end).collect();
     }
     let mut chosen = BTreeSet::from([0, end - 1]);

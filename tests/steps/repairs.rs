@@ -17,6 +17,11 @@ use crate::tracer::Traced;
 pub(crate) trait Repaired: Case {
     /// In the child: `gate`, the call that repairs, `gate`.
     fn repair(&self, by: Call);
+
+    /// Whether the repair dies at every boundary when all are asked for, or at some hundreds that leave all there can be left.
+    fn at_every(&self) -> bool {
+        true
+    }
 }
 
 /// A death in a call at one of its boundaries, and then another in a repair.
@@ -27,6 +32,8 @@ struct Second<'a, First> {
     /// What came of the first death when nobody died after it.
     alone: Verdict,
     repair: Call,
+    /// Boundaries besides those that leave something else each.
+    more: usize,
 }
 
 /// A call that dies at this boundary.
@@ -59,7 +66,11 @@ impl<First: Repaired> Case for Second<'_, First> {
 
     /// There are many first deaths.
     fn everyday(&self) -> Everyday {
-        Everyday::States { more: 2 }
+        Everyday::States { more: self.more }
+    }
+
+    fn every(&self) -> bool {
+        self.first.at_every()
     }
 
     /// The second death changes nothing in what comes of the first.
@@ -73,13 +84,13 @@ impl<First: Repaired> Case for Second<'_, First> {
 /// For every state that a call leaves when it dies there: every death of a repair.
 pub(crate) fn second_deaths(lab: &mut Lab, repair: Call, first: &mut impl Repaired) {
     let mut all = Account::default();
-    let track = boundaries::track(lab, first);
+    let (track, more) = (boundaries::track(lab, first), if lab.all { 200 } else { 2 });
     let mut followed: Option<Track> = None;
     for &at in &track.states {
         first.prepare();
         first_death(first, &track, at);
         let alone = first.judge(false);
-        let mut second = Second { first: &mut *first, track: &track, at, alone, repair };
+        let mut second = Second { first: &mut *first, track: &track, at, alone, repair, more };
         // What is repaired differs a little from death to death; where it is not as followed, the account says so.
         let repair = match followed.take() {
             Some(repair) if !lab.all => repair,
