@@ -302,11 +302,13 @@ fn a_sender_asleep_at_bytes_gets_the_room_that_a_dying_receiver_leaves_or_the_en
     alone(
         "bytes_sleepers::a_sender_asleep_at_bytes_gets_the_room_that_a_dying_receiver_leaves_or_the_end",
         |lab| {
-            for (call, wait, delivery) in [
-                (Call::TryRecv, Wait::Block, AtMostOnce),
-                (Call::Release, Wait::Adaptive, AtLeastOnce),
+            for (call, wait, delivery, back) in [
+                (Call::TryRecv, Wait::Block, AtMostOnce, 0),
+                // One message, and the next one needs a pad: there is none left whose release would make good a repair that
+                // makes no room.
+                (Call::Release, Wait::Adaptive, AtLeastOnce, 4096 - 64),
             ] {
-                let death = Death::new(lab, call, Full, newcomers(1984, 0, delivery));
+                let death = Death::new(lab, call, Full, newcomers(1984, back, delivery));
                 let mut case = ForRoom { death, wait, sleeper: None, turn: 0, head: 0 };
                 let track = track(lab, &mut case);
                 let account = kill_at_each(lab, &mut case, &track);
