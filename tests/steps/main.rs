@@ -5,6 +5,8 @@
 //! the call has returned. `QUOIT_STEPS=all` tries every boundary; without it, every state of the shared bytes that the call
 //! leaves behind is met at one boundary, and some other boundaries are.
 //!
+//! What is called `bytes` is about the ring of bytes; the rest, where a ring comes into it, about the ring of slots or both.
+//!
 //! Besides those who are killed: whoever is stopped at any instruction is not robbed, and goes on. And whoever is refused a
 //! system call, any of them, says so and leaves nothing behind.
 //!
