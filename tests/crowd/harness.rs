@@ -2,10 +2,16 @@
 //!
 //! Knows files, processes and signals. Knows nothing of what the processes do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::env;
+use std::fmt::Display;
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -177,6 +183,7 @@ pub(crate) struct Ring {
     pub(crate) shape: Shape,
     control: Journal,
     next: Cell<u64>,
+    nursery: Option<Rc<Nursery>>,
     watchdog: Watchdog,
     _folder: tempfile::TempDir,
 }
@@ -205,7 +212,15 @@ impl Ring {
         let name = path.clone();
         let picture = move || format!("its ring: {:#?}", quoit::inspect(&name));
         let watchdog = Watchdog::new(Some(folder.path().to_owned()), picture);
-        Ring { path, shape, control, next: Cell::new(1), watchdog, _folder: folder }
+        let next = Cell::new(1);
+        Ring { path, shape, control, next, nursery: None, watchdog, _folder: folder }
+    }
+
+    /// From now on processes are forked by one that has opened nothing, and not started by running a program: several times
+    /// as many in the same time.
+    pub(crate) fn with_nursery(mut self) -> Ring {
+        self.nursery = Some(Rc::new(Nursery::start(&self.path)));
+        self
     }
 
     /// What there is to see.
@@ -258,40 +273,122 @@ impl Drop for Ring {
     }
 }
 
-/// What a child reads from its environment: its number, the ring's path, the seed, and what to do.
+/// What a child reads from its environment: its number, the ring's path, and what to do.
 pub(crate) const WORKER: &str = "QUOIT_CROWD_WORKER";
+
+/// This program as a process of its own, before it has been told what to do.
+fn program(work: impl Display) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["--exact", "other_process", "--nocapture", "--test-threads=1"])
+        .env(WORKER, work.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// A process that forks others when it is told to, and waits for their ends.
+///
+/// It answers each line with a number: `<work>` with the process that does it, `reap <process>` with how that ended, `ended
+/// <process>` with the same, or -1 while it lives. Until that is told its number is not another's.
+struct Nursery {
+    process: RefCell<Child>,
+    lines: RefCell<BufReader<UnixStream>>,
+}
+
+impl Nursery {
+    fn start(path: &str) -> Nursery {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let process =
+            program(format!("0 {path} nursery")).stdin(OwnedFd::from(theirs)).spawn().unwrap();
+        let lines = RefCell::new(BufReader::new(ours));
+        Nursery { process: RefCell::new(process), lines }
+    }
+
+    fn ask(&self, order: impl Display) -> i32 {
+        let mut lines = self.lines.borrow_mut();
+        lines.get_mut().write_all(format!("{order}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        lines.read_line(&mut answer).unwrap();
+        answer.trim_end().parse().expect("the nursery is there")
+    }
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        let process = self.process.get_mut();
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+}
+
+/// How a process came to be, and so who waits for it.
+enum Origin {
+    Started(Child),
+    Forked { id: u32, ended: Option<ExitStatus>, nursery: Rc<Nursery> },
+}
+
+impl Origin {
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        match self {
+            Origin::Started(child) => child.try_wait().unwrap(),
+            Origin::Forked { id, ended, nursery } => {
+                if ended.is_none() {
+                    let status = nursery.ask(format_args!("ended {id}"));
+                    *ended = (status >= 0).then(|| ExitStatus::from_raw(status));
+                }
+                *ended
+            }
+        }
+    }
+
+    /// Waits for its end. Then nothing of it is left.
+    fn end(&mut self) -> ExitStatus {
+        match self {
+            Origin::Started(child) => child.wait().unwrap(),
+            Origin::Forked { id, ended, nursery } => *ended.get_or_insert_with(|| {
+                ExitStatus::from_raw(nursery.ask(format_args!("reap {id}")))
+            }),
+        }
+    }
+}
 
 /// Another process. It dies with its value.
 pub(crate) struct Process {
     pub(crate) number: u64,
     pub(crate) journal: Journal,
     path: String,
-    child: Child,
+    origin: Origin,
 }
 
 impl Process {
     fn start(ring: &Ring, number: u64, work: &str, log: usize) -> Process {
         let path = format!("{}.{number}", ring.path);
         let journal = Journal::create(&path, notes::LOG + log);
-        let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "other_process", "--nocapture", "--test-threads=1"])
-            .env(WORKER, format!("{number} {} {work}", ring.path))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Process { number, journal, path, child }
+        let work = format!("{number} {} {work}", ring.path);
+        let origin = match &ring.nursery {
+            None => Origin::Started(program(work).spawn().unwrap()),
+            Some(nursery) => {
+                let id = nursery.ask(work) as u32;
+                Origin::Forked { id, ended: None, nursery: Rc::clone(nursery) }
+            }
+        };
+        Process { number, journal, path, origin }
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        match &self.origin {
+            Origin::Started(child) => child.id(),
+            Origin::Forked { id, .. } => *id,
+        }
     }
 
     /// Waits until it has come so far; the last thing that it does may be to say so.
     pub(crate) fn ready(&mut self, ring: &Ring, step: u64) {
         loop {
             // Asked before what it said, so that what it said last is heard.
-            let ended = self.ended();
+            let ended = self.origin.ended();
             if self.journal.get(READY) >= step {
                 return ring.alive();
             }
@@ -307,12 +404,8 @@ impl Process {
 
     /// Nobody ends by itself.
     pub(crate) fn still_there(&mut self) {
-        let ended = self.ended();
+        let ended = self.origin.ended();
         self.must_go_on(ended);
-    }
-
-    fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
     }
 
     fn must_go_on(&self, ended: Option<ExitStatus>) {
@@ -323,14 +416,15 @@ impl Process {
 
     /// Waits for its end, which is in order.
     pub(crate) fn finish(&mut self) {
-        let status = self.child.wait().unwrap();
+        let status = self.origin.end();
         assert!(status.success(), "process {}: {status}", self.number);
     }
 
-    /// kill -9; returns when the process is gone.
+    /// kill -9; returns when the process is gone. It must have been there.
     pub(crate) fn kill(&mut self) {
         self.send(libc::SIGKILL);
-        self.child.wait().unwrap();
+        let status = self.origin.end();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "process {}: {status}", self.number);
     }
 
     /// Sends a signal and does not wait for what it does.
@@ -384,8 +478,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.origin.ended().is_none() {
+            self.send(libc::SIGKILL);
+            self.origin.end();
+        }
         let _ = fs::remove_file(&self.path);
     }
 }

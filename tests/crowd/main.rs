@@ -1,4 +1,5 @@
-//! What `quoit::mpmc` promises to many processes, whatever happens to some of them.
+//! What `quoit::mpmc` promises to many processes, whatever happens to some of them; and what both rings promise to those who are
+//! killed again and again.
 //!
 //! Nearly all processes here work on their own: this same program, told by its environment which [`worker`] to be. Each
 //! writes down what it is about to do and how it went, in a file that outlives it ([`notes`]), and the test compares the
@@ -7,15 +8,17 @@
 
 mod books;
 mod busy;
+mod bytes;
 mod flow;
 mod harness;
-#[path = "../processes/journal.rs"]
 mod journal;
 mod names;
 mod notes;
+mod nursery;
 mod seats;
 mod stalled;
 mod storm;
+mod toll;
 mod wakes;
 mod wiped;
 mod worker;

@@ -7,11 +7,9 @@ use quoit::Delivery;
 use quoit::mpmc::{Message, Receiver, Sender};
 
 use crate::books::{Books, Fate, entry, id_of};
-use crate::harness::{Meter, Process, Random, Ring, Shape, full, now, say, sized};
-use crate::notes::{
-    ACCEPTED, COUNT, DOING, Doing, ENDS, Histogram, LOG, LONGEST, OFFERED, OVERRUNS, SEAT, SINCE,
-    SPANS, TIMEOUTS,
-};
+use crate::harness::{Process, Random, Ring, Shape, full, say, sized};
+use crate::notes::{ACCEPTED, COUNT, Doing, LOG, OFFERED, READY, SEAT};
+use crate::toll::{Death, Toll};
 use crate::worker::{Refusal, Worker, body, id};
 
 /// What every call that waits gets.
@@ -244,73 +242,23 @@ fn end(worker: &mut Worker, message: Message<'_>, note: usize) -> bool {
     true
 }
 
-/// What the killed were doing.
-#[derive(Default)]
-struct Toll {
-    doing: [u64; Doing::ALL.len()],
-    asleep: u64,
-    claims: u64,
-    kills: u64,
-}
-
-impl Toll {
-    fn show(&self) -> String {
-        let share = |count: u64| 100 * count / self.kills.max(1);
-        let sum = |is: fn(Doing) -> bool| -> u64 {
-            Doing::ALL
-                .iter()
-                .filter(|doing| is(**doing))
-                .map(|doing| self.doing[*doing as usize])
-                .sum()
-        };
-        let each: Vec<_> = Doing::ALL
-            .iter()
-            .filter(|doing| self.doing[**doing as usize] > 0)
-            .map(|doing| format!("{doing:?} {}", self.doing[*doing as usize]))
-            .collect();
-        format!(
-            "{} kills, {} % inside a call ({} % asleep there), {} % writing or with a message in \
-             hand, {} % with a slot of the ring claimed or taken: {}",
-            self.kills,
-            share(sum(Doing::is_a_call)),
-            share(self.asleep),
-            share(sum(Doing::is_a_claim)),
-            share(self.claims),
-            each.join(", ")
-        )
-    }
-}
-
 /// A ring, those who work at it, and the books.
 pub(crate) struct Storm {
     pub(crate) ring: Ring,
     pub(crate) workers: Vec<Process>,
     senders: usize,
     books: Books,
-    toll: Toll,
-    spans: Histogram,
-    overruns: Histogram,
-    /// The longest call of each kind, and the longest that its caller did not live to see the end of.
-    longest: [[u64; Doing::ALL.len()]; 2],
-    timeouts: u64,
-    ends: u64,
-    meter: Meter,
+    pub(crate) toll: Toll,
 }
 
 impl Storm {
     pub(crate) fn new(shape: Shape, senders: usize, receivers: usize) -> Storm {
         let mut storm = Storm {
-            ring: Ring::new(shape),
+            ring: Ring::new(shape).with_nursery(),
             workers: Vec::new(),
             senders,
             books: Books::new(shape),
-            toll: Toll::default(),
-            spans: Histogram::new(),
-            overruns: Histogram::new(),
-            longest: [[0; Doing::ALL.len()]; 2],
-            timeouts: 0,
-            ends: 0,
-            meter: Meter::start(),
+            toll: Toll::new(),
         };
         for index in 0..senders + receivers {
             let process = storm.start(index);
@@ -333,13 +281,7 @@ impl Storm {
     /// One of them is gone for good: enters its journal into the books.
     fn enter(&mut self, index: usize, killed: bool) {
         let worker = &self.workers[index];
-        SPANS.add(&worker.journal, &mut self.spans);
-        OVERRUNS.add(&worker.journal, &mut self.overruns);
-        for (doing, longest) in self.longest[0].iter_mut().enumerate() {
-            *longest = worker.journal.get(LONGEST + doing).max(*longest);
-        }
-        self.timeouts += worker.journal.get(TIMEOUTS);
-        self.ends += worker.journal.get(ENDS);
+        self.toll.gone(&worker.journal);
         if index < self.senders {
             let (accepted, offered) = (worker.journal.get(ACCEPTED), worker.journal.get(OFFERED));
             self.books.sender(worker.number, accepted, offered, killed);
@@ -350,23 +292,11 @@ impl Storm {
 
     /// Kills some of them at the same time, and enters what they leave.
     pub(crate) fn kill(&mut self, indexes: &[usize]) {
-        let mut before = Vec::new();
-        for &index in indexes {
-            before.push((self.workers[index].state() == 'S', now()));
-            self.workers[index].send(libc::SIGKILL);
-        }
-        for (&index, (asleep, killed)) in indexes.iter().zip(before) {
-            let worker = &mut self.workers[index];
-            worker.kill();
-            let doing = Doing::ALL[worker.journal.get(DOING) as usize];
-            self.toll.kills += 1;
-            self.toll.doing[doing as usize] += 1;
-            if doing.is_a_call() {
-                self.toll.asleep += u64::from(asleep);
-                let cut = killed.saturating_sub(worker.journal.get(SINCE));
-                let longest = &mut self.longest[1][doing as usize];
-                *longest = cut.max(*longest);
-            }
+        let begun: Vec<_> =
+            indexes.iter().map(|&index| Death::begin(&self.workers[index])).collect();
+        for (&index, death) in indexes.iter().zip(begun) {
+            self.toll.end(&mut self.workers[index], &death);
+            let worker = &self.workers[index];
             // Whoever is quick has repaired it already.
             let seat = worker.journal.get(SEAT).checked_sub(1);
             let info = self.ring.info();
@@ -375,7 +305,7 @@ impl Storm {
                 .iter()
                 .filter(|seated| seat == Some(seated.seat.into()))
                 .any(|seated| seated.writing + seated.reading > 0);
-            self.toll.claims += u64::from(claimed);
+            self.toll.claimed(claimed);
             self.enter(index, true);
         }
         self.ring.alive();
@@ -387,7 +317,7 @@ impl Storm {
 
     /// Whether the worker has a seat and works.
     fn is_at_work(&self, index: usize) -> bool {
-        self.workers[index].journal.get(crate::notes::READY) > 0
+        self.workers[index].journal.get(READY) > 0
     }
 
     /// Lets all of them end in order, and enters what they leave.
@@ -411,7 +341,7 @@ impl Storm {
         assert_eq!(info.used, 0, "{info:#?}");
         let summary = self.books.compare(info.lost, BATCH);
         let sent = info.sender.messages;
-        let least = self.books.accepted().saturating_sub(BATCH * self.toll.kills);
+        let least = self.books.accepted().saturating_sub(BATCH * self.toll.kills());
         let most = self.books.offered();
         assert!((least..=most).contains(&sent), "{sent} counted as sent of {least} to {most}");
         // Every slot can be used again, and no more than every slot.
@@ -425,43 +355,16 @@ impl Storm {
                 .for_each(|_| assert_eq!(rx.recv().unwrap().to_vec(), [round]));
         }
         assert!(rx.try_recv().unwrap_err().is_empty());
-        say(&format!("{name}: {summary}\n  {}", self.toll.show()));
-        if !full() {
-            return;
-        }
-        say(&format!(
-            "  calls {}\n  past their deadline {}\n  the longest: {}\n  \
-             cut short by a kill: {}\n  {} timeouts, {} ends; the machine overslept {:.1} ms",
-            self.spans.show(),
-            self.overruns.show(),
-            show_longest(&self.longest[0]),
-            show_longest(&self.longest[1]),
-            self.timeouts,
-            self.ends,
-            self.meter.worst()
-        ));
+        say(&format!("{name}: {summary}\n{}", self.toll.show()));
     }
-
-    /// Whether every call ended by its deadline and a second more, not counting what the machine overslept.
-    fn kept_to_the_deadline(&self) -> bool {
-        let longest = self.longest.iter().flatten().max().copied().unwrap_or(0) as f64 / 1e6;
-        longest <= 2.0 * DEADLINE.as_secs_f64() * 1e3 + self.meter.worst()
-    }
-}
-
-fn show_longest(longest: &[u64]) -> String {
-    let each = Doing::ALL.iter().zip(longest).filter(|(_, longest)| **longest > 1_000_000);
-    let each: Vec<_> =
-        each.map(|(doing, longest)| format!("{doing:?} {:.1} ms", *longest as f64 / 1e6)).collect();
-    if each.is_empty() { String::from("below 1 ms") } else { each.join(", ") }
 }
 
 /// Kills one after the other.
 fn run(shape: Shape, kills: u64, in_order: bool, random: &mut Random) {
     let mut storm = Storm::new(shape, 3, 3);
     let all: Vec<usize> = (0..storm.workers.len()).collect();
-    while storm.toll.kills < kills {
-        let moment = Duration::from_micros(random.below(5000));
+    while storm.toll.kills() < kills {
+        let moment = Duration::from_micros(random.below(2000));
         if random.once_in(8) {
             // Somebody else is slow meanwhile, wherever it is; nothing is taken from it.
             let slow = random.below(6) as usize;
@@ -475,9 +378,6 @@ fn run(shape: Shape, kills: u64, in_order: bool, random: &mut Random) {
         if !storm.is_at_work(victim) && !random.once_in(16) {
             continue;
         }
-        for worker in &mut storm.workers {
-            worker.still_there();
-        }
         storm.kill(&[victim]);
         storm.replace(victim);
     }
@@ -486,7 +386,7 @@ fn run(shape: Shape, kills: u64, in_order: bool, random: &mut Random) {
     } else {
         storm.kill(&all);
     }
-    let kept = storm.kept_to_the_deadline();
+    let kept = storm.toll.kept_to(DEADLINE);
     storm.compare(&format!("a storm over {} slots, {}", shape.slots, shape.delivery));
     assert!(kept || !full(), "FAIL: a call took longer than its deadline and 1 s");
 }
@@ -497,7 +397,7 @@ fn whoever_is_killed_whenever_every_message_is_received_once_or_marked_or_counte
     let (once, again) = (Delivery::AtMostOnce, Delivery::AtLeastOnce);
     let near_the_end = 0u64.wrapping_sub(20_000);
     for (slots, start, delivery, keep_open, in_order, kills) in [
-        (8, 0, again, false, true, sized(90, 10_000)),
+        (8, 0, again, false, true, sized(90, 50_000)),
         (8, near_the_end, once, false, false, sized(90, 3_000)),
         (64, near_the_end, again, true, false, sized(60, 1_000)),
         (16, 0, once, false, true, sized(60, 1_000)),

@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::notes::{
     DOING, Doing, ENDS, GO, LONGEST, OVERRUNS, READY, SEAT, SINCE, SPANS, THREAD, TIMEOUTS,
 };
-use crate::{busy, flow, names, seats, stalled, storm, wakes};
+use crate::{busy, bytes, flow, names, nursery, seats, stalled, storm, wakes};
 
 /// This process, when it is one of the workers.
 pub(crate) struct Worker {
@@ -23,14 +23,23 @@ pub(crate) struct Worker {
     control: Journal,
 }
 
-/// Works until it is done or killed.
+/// Does what the environment says, if it does.
 pub(crate) fn run() {
-    let Ok(work) = std::env::var(WORKER) else { return };
+    if let Ok(work) = std::env::var(WORKER) {
+        work_at(&work);
+    }
+}
+
+/// Works until it is done or killed.
+pub(crate) fn work_at(work: &str) {
     // SAFETY: prctl and alarm take numbers only. Whatever happens to the test, its children end.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     // SAFETY: as above.
     unsafe { libc::alarm(900) };
     let words: Vec<&str> = work.split(' ').collect();
+    if words[2..] == ["nursery"] {
+        return nursery::run();
+    }
     let (number, path) = (words[0], words[1].to_owned());
     let journal = Journal::open(&format!("{path}.{number}"));
     let control = Journal::open(&format!("{path}.control"));
@@ -42,6 +51,8 @@ pub(crate) fn run() {
     match words[2..] {
         ["storm", "sender"] => storm::sender(&mut worker),
         ["storm", "receiver"] => storm::receiver(&mut worker),
+        ["bytes", "sender", wait] => bytes::sender(&mut worker, wait),
+        ["bytes", "receiver", wait] => bytes::receiver(&mut worker, wait),
         ["flow", "sender", index, each] => {
             flow::sender(&mut worker, index.parse().unwrap(), each.parse().unwrap());
         }
@@ -188,44 +199,27 @@ pub(crate) enum Refusal {
     Ended,
 }
 
-impl From<quoit::TrySendError> for Refusal {
-    fn from(error: quoit::TrySendError) -> Refusal {
-        match error {
-            _ if error.is_full() => Refusal::NotNow,
-            _ if error.is_disconnected() => Refusal::Ended,
-            _ => panic!("{error}"),
+/// An error that is none of the answers that a claim expects ends the worker.
+macro_rules! refusals {
+    ($($error:ident: $($is:ident => $refusal:ident),+;)+) => {$(
+        impl From<quoit::$error> for Refusal {
+            fn from(error: quoit::$error) -> Refusal {
+                match error {
+                    $(_ if error.$is() => Refusal::$refusal,)+
+                    _ => panic!("{error}"),
+                }
+            }
         }
-    }
+    )+};
 }
 
-impl From<quoit::SendTimeoutError> for Refusal {
-    fn from(error: quoit::SendTimeoutError) -> Refusal {
-        match error {
-            _ if error.is_timeout() => Refusal::TimedOut,
-            _ if error.is_disconnected() => Refusal::Ended,
-            _ => panic!("{error}"),
-        }
-    }
-}
-
-impl From<quoit::TryRecvError> for Refusal {
-    fn from(error: quoit::TryRecvError) -> Refusal {
-        match error {
-            _ if error.is_empty() => Refusal::NotNow,
-            _ if error.is_disconnected() => Refusal::Ended,
-            _ => panic!("{error}"),
-        }
-    }
-}
-
-impl From<quoit::RecvTimeoutError> for Refusal {
-    fn from(error: quoit::RecvTimeoutError) -> Refusal {
-        match error {
-            _ if error.is_timeout() => Refusal::TimedOut,
-            _ if error.is_disconnected() => Refusal::Ended,
-            _ => panic!("{error}"),
-        }
-    }
+refusals! {
+    TrySendError: is_full => NotNow, is_disconnected => Ended;
+    SendTimeoutError: is_timeout => TimedOut, is_disconnected => Ended;
+    SendError: is_disconnected => Ended;
+    TryRecvError: is_empty => NotNow, is_disconnected => Ended;
+    RecvTimeoutError: is_timeout => TimedOut, is_disconnected => Ended;
+    RecvError: is_disconnected => Ended;
 }
 
 /// A message that carries an id: 8 bytes to several lines, all of which follow from it.
@@ -240,7 +234,11 @@ pub(crate) fn body(id: u64) -> Vec<u8> {
 /// The id of a message, whose every byte is as it was sent.
 pub(crate) fn id(message: &Message<'_>) -> u64 {
     assert_eq!(message.redelivered(), message.attempts() > 1);
-    let bytes = message.to_vec();
+    id_in(&message.to_vec())
+}
+
+/// The same, of the bytes of a message.
+pub(crate) fn id_in(bytes: &[u8]) -> u64 {
     let id = u64::from_le_bytes(bytes[..8].try_into().unwrap());
     assert!(bytes == body(id), "message {id:#x} is not what was sent");
     id

@@ -13,7 +13,7 @@ mod calls;
 #[path = "../crowd/harness.rs"]
 #[allow(dead_code)]
 mod harness;
-#[path = "../processes/journal.rs"]
+#[path = "../crowd/journal.rs"]
 mod journal;
 #[path = "../crowd/notes.rs"]
 #[allow(dead_code)]

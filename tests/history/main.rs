@@ -15,7 +15,7 @@ mod check;
 #[path = "../crowd/harness.rs"]
 #[allow(dead_code)]
 mod harness;
-#[path = "../processes/journal.rs"]
+#[path = "../crowd/journal.rs"]
 mod journal;
 mod log;
 #[path = "../crowd/notes.rs"]

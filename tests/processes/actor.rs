@@ -10,7 +10,7 @@ use quoit::spsc::{Message, Receiver, Sender};
 use quoit::{OpenError, Options, Wait};
 
 use crate::harness::{self, RING};
-use crate::{fork, futex, gone, storm};
+use crate::{fork, futex, gone};
 
 /// The other process's side of the conversation, and what it holds.
 pub(crate) struct Actor {
@@ -107,9 +107,6 @@ impl Actor {
             ["send_lengths", count] => self.send_lengths(count.parse().unwrap()),
             ["recv_lengths", count] => self.recv_lengths(count.parse().unwrap()),
             ["echo", count] => self.echo(count.parse().unwrap()),
-            ["stream"] => storm::stream(self),
-            ["consume"] => storm::consume(self),
-            ["done"] => String::from("done"),
             ["fork", what] => fork::obey(self, what),
             ["futex", how] => futex::obey(self, how),
             ["gone", ref words @ ..] => gone::obey(self, words),

@@ -55,11 +55,6 @@ impl Ring {
         Ring { path, capacity, start, keep_open, at_most_once, _watchdog, folder }
     }
 
-    pub(crate) fn capacity(mut self, capacity: usize) -> Ring {
-        self.capacity = capacity;
-        self
-    }
-
     pub(crate) fn keep_open(mut self) -> Ring {
         self.keep_open = true;
         self
@@ -217,22 +212,6 @@ impl Process {
     pub(crate) fn ask(&mut self, order: impl Display) -> String {
         self.tell(order);
         self.answer()
-    }
-
-    /// Gives an order; its answer is the one that comes last, after those to earlier orders, which are all "ok".
-    pub(crate) fn ask_last(&mut self, order: impl Display) -> String {
-        self.tell(order);
-        self.tell("done");
-        let mut last = String::new();
-        loop {
-            match self.answer() {
-                done if done == "done" => return last,
-                answer => {
-                    assert!(last.is_empty() || last == "ok", "{last}");
-                    last = answer;
-                }
-            }
-        }
     }
 
     /// Asks for the next message, or hears why there is none.

@@ -15,9 +15,7 @@ mod fork;
 mod futex;
 mod gone;
 mod harness;
-mod journal;
 mod seats;
-mod storm;
 
 /// Not a claim: what the other processes run. It does nothing when nobody gives it orders.
 #[test]
