@@ -6,7 +6,7 @@ use std::path::Path;
 use quoit::mpmc::{self, Receiver, Sender};
 use quoit::{OpenError, Options, spsc};
 
-use crate::harness::{Process, Ring, Shape, sized};
+use crate::harness::{Process, Ring, Shape, say, sized};
 use crate::notes::{ACCEPTED, COUNT};
 use crate::worker::Worker;
 
@@ -115,6 +115,13 @@ fn of_many_who_make_one_name_at_once_exactly_one_does() {
     crowd.iter_mut().for_each(Process::finish);
     quoit::unlink(&name(&ring.path)).unwrap();
     nothing_is_left(&ring);
+    let won = |process: &Process| u64::from(process.journal.get(ACCEPTED).count_ones());
+    let winners: Vec<_> = crowd.iter().map(won).collect();
+    say(&format!(
+        "{CROWD} make one name, {rounds} rounds: {} winners, {} of the processes won",
+        winners.iter().sum::<u64>(),
+        winners.iter().filter(|won| **won > 0).count()
+    ));
 }
 
 #[test]
@@ -137,6 +144,7 @@ fn many_who_open_or_make_one_name_at_once_meet_on_one_ring() {
     all_ready(&ring, &mut crowd, 2 * rounds + 1);
     crowd.iter_mut().for_each(Process::finish);
     nothing_is_left(&ring);
+    say(&format!("{CROWD} open or make one name, {rounds} rounds: all on one ring in each"));
 }
 
 #[test]
@@ -154,10 +162,12 @@ fn many_who_make_open_and_take_away_one_name_never_meet_half_a_ring() {
     assert!(done > times, "next to nothing was got hold of: {done}");
     let _ = quoit::unlink(&name(&ring.path));
     nothing_is_left(&ring);
+    let calls = times * CROWD as u64;
+    say(&format!("{CROWD} make, open and unlink one name: {calls} calls, {done} got hold of it"));
 }
 
 /// No file has a name that nobody gave it.
-fn nothing_is_left(ring: &Ring) {
+pub(crate) fn nothing_is_left(ring: &Ring) {
     let folder = Path::new(&ring.path).parent().unwrap();
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let strange: Vec<_> = names

@@ -132,6 +132,11 @@ impl Histogram {
         Histogram([0; BUCKETS])
     }
 
+    /// Counts a span of so many nanoseconds.
+    pub(crate) fn note(&mut self, nanos: u64) {
+        self.0[bucket(nanos)] += 1;
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().sum()
     }

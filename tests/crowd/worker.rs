@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::notes::{
     DOING, Doing, ENDS, GO, LONGEST, OVERRUNS, READY, SEAT, SINCE, SPANS, THREAD, TIMEOUTS,
 };
-use crate::{busy, bytes, flow, names, nursery, seats, stalled, storm, wakes};
+use crate::{busy, bytes, flow, names, nursery, restarts, seats, stalled, storm, wakes};
 
 /// This process, when it is one of the workers.
 pub(crate) struct Worker {
@@ -53,6 +53,7 @@ pub(crate) fn work_at(work: &str) {
         ["storm", "receiver"] => storm::receiver(&mut worker),
         ["bytes", "sender", wait] => bytes::sender(&mut worker, wait),
         ["bytes", "receiver", wait] => bytes::receiver(&mut worker, wait),
+        ["restart", kind, role, way] => restarts::take_part(&mut worker, kind, role, way),
         ["flow", "sender", index, each] => {
             flow::sender(&mut worker, index.parse().unwrap(), each.parse().unwrap());
         }
