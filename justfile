@@ -109,10 +109,15 @@ torture-long: torture
 bigpipe:
     QUOIT_PIPE_MB=200 cargo test --release -p quoit-cli --test cli raw_bytes
 
-# Many processes at a ring of slots, at full size: twice 4 million messages, 18,000 kills, 64 processes for a minute. Prints
+# Many processes at a ring of slots, at full size: twice 4 million messages, 130,000 kills, 64 processes for a minute. Prints
 # how long calls took, and fails if one outlived its deadline by a second. A quarter of an hour.
 crowd:
     QUOIT_CROWD=full cargo test --release --test crowd -- --nocapture --test-threads=1
+
+# Random death at full size: 50,000 kills at one ring of slots and 50,000 at one ring of bytes, 10,000 restarts at each, 64
+# processes that want one name. Prints the figures. Minutes.
+kills:
+    QUOIT_CROWD=full cargo test --release --test crowd -- storm:: bytes:: restarts:: names:: --nocapture --test-threads=1
 
 # What waiting costs: the part of a core that an idle end uses, calls of the kernel of streams, round trips on one core. For a
 # machine that does nothing else; a minute.
