@@ -58,9 +58,8 @@ pub(crate) fn sender(worker: &mut Worker, wait: &str) {
                 books.set(ACCEPTED, next);
                 next += 1;
             }
-            // The receiver was killed and the ring is full: its successor comes.
-            Err(Refusal::Ended) => std::thread::yield_now(),
-            Err(_) => {}
+            // It is full; maybe the receiver was killed, and its successor comes.
+            Err(_) => std::thread::yield_now(),
         }
     }
     worker.leave(tx);
@@ -121,13 +120,11 @@ pub(crate) fn receiver(worker: &mut Worker, wait: &str) {
             }
             Err(why) => worker.refused(why),
         };
-        if why == Refusal::Ended {
-            // The sender leaves before this word is written, so there is nothing behind what is here now.
-            if books.get(ENOUGH) == 2 && rx.is_empty() {
-                break;
-            }
-            std::thread::yield_now();
+        // The sender leaves before this word is written, so there is nothing behind what is here now.
+        if why == Refusal::Ended && books.get(ENOUGH) == 2 && rx.is_empty() {
+            break;
         }
+        std::thread::yield_now();
     }
     worker.leave(rx);
 }
@@ -268,10 +265,10 @@ fn whoever_is_killed_whenever_no_message_is_lost_doubled_or_reordered() {
     let last_lines = 0u64.wrapping_sub(1000 * 64);
     let mut again = 0;
     for (start, capacity, waits, kills) in [
-        (0, 4096, ["Adaptive", "Adaptive"], sized(80, 50_000)),
-        (last_lines, 4096, ["Block", "Block"], sized(80, 2_000)),
-        (last_lines, 65536, ["Adaptive", "Block"], sized(80, 2_000)),
-        (0, 65536, ["Spin", "Adaptive"], sized(80, 2_000)),
+        (0, 4096, ["Adaptive", "Adaptive"], sized(200, 50_000)),
+        (last_lines, 4096, ["Block", "Block"], sized(200, 2_000)),
+        (last_lines, 65536, ["Adaptive", "Block"], sized(200, 2_000)),
+        (0, 65536, ["Spin", "Adaptive"], sized(200, 2_000)),
     ] {
         let options = Options::new().capacity(capacity).start_position(start);
         let ring = Ring::made(Shape { start, ..Shape::default() }, |path| {

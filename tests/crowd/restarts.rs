@@ -11,7 +11,7 @@ use quoit::{OpenError, Options, mpmc, spsc};
 use crate::books::id_of;
 use crate::harness::{Process, Random, Ring, Shape, now, say, sized};
 use crate::names::nothing_is_left;
-use crate::notes::{Doing, Histogram, LONGEST, READY};
+use crate::notes::{DOING, Doing, Histogram, LONGEST, READY};
 use crate::toll::{Death, Toll};
 use crate::worker::{Refusal, Worker, body, id_in};
 
@@ -182,8 +182,13 @@ fn whoever_is_killed_at_any_moment_of_its_start_too_its_successor_comes_at_once(
             assert!(matches!(unlinked, Ok(()) | Err(OpenError::NotFound { .. })), "{unlinked:?}");
         }
         if random.once_in(2) {
-            // The one who has just begun, wherever it is.
-            let until = now() + random.below(300_000);
+            // The one who has just begun, wherever it is; or not before it makes its first call.
+            if random.once_in(2) {
+                while seats[last].process.journal.get(DOING) == Doing::Starting as u64 {
+                    std::hint::spin_loop();
+                }
+            }
+            let until = now() + random.below(200_000);
             while now() < until {
                 std::hint::spin_loop();
             }

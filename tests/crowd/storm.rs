@@ -397,10 +397,10 @@ fn whoever_is_killed_whenever_every_message_is_received_once_or_marked_or_counte
     let (once, again) = (Delivery::AtMostOnce, Delivery::AtLeastOnce);
     let near_the_end = 0u64.wrapping_sub(20_000);
     for (slots, start, delivery, keep_open, in_order, kills) in [
-        (8, 0, again, false, true, sized(90, 50_000)),
-        (8, near_the_end, once, false, false, sized(90, 3_000)),
-        (64, near_the_end, again, true, false, sized(60, 1_000)),
-        (16, 0, once, false, true, sized(60, 1_000)),
+        (8, 0, again, false, true, sized(300, 50_000)),
+        (8, near_the_end, once, false, false, sized(300, 3_000)),
+        (64, near_the_end, again, true, false, sized(150, 1_000)),
+        (16, 0, once, false, true, sized(150, 1_000)),
     ] {
         let shape = Shape { slots, start, delivery, keep_open, ..Shape::default() };
         run(shape, kills, in_order, &mut random);
