@@ -141,7 +141,8 @@ fn a_second_death_in_the_repair_of_a_senders_changes_nothing() {
         (Call::Open(Role::Sender), Call::ReserveDrop, 2),
     ];
     each_alone(test, 1, &all, |lab, (repair, call, slots)| {
-        second_deaths(lab, repair, &mut alone_at_slots(lab, call, One, slots, AtLeastOnce));
+        let mut first = alone_at_slots(lab, call, One, slots, AtLeastOnce);
+        second_deaths(lab, repair, &mut first);
     });
 }
 
@@ -157,6 +158,7 @@ fn a_second_death_in_the_repair_of_a_receivers_changes_nothing() {
         (Call::Open(Role::Sender), Call::GiveBack, One, AtMostOnce),
     ];
     each_alone(test, 3, &all, |lab, (repair, call, before, delivery)| {
-        second_deaths(lab, repair, &mut alone_at_slots(lab, call, before, 2, delivery));
+        let mut first = alone_at_slots(lab, call, before, 2, delivery);
+        second_deaths(lab, repair, &mut first);
     });
 }

@@ -43,10 +43,13 @@ impl Sleeper {
     pub(crate) fn awake(body: impl FnOnce(UnixStream)) -> Sleeper {
         let (said, theirs) = UnixStream::pair().unwrap();
         said.set_read_timeout(Some(PATIENCE)).unwrap();
-        Sleeper { process: Forked::start(|| {
+        Sleeper {
+            process: Forked::start(|| {
                 run_anywhere();
                 body(theirs);
-            }), said }
+            }),
+            said,
+        }
     }
 
     /// Has it end what it does.
