@@ -20,7 +20,7 @@ use common::House;
 const HUNG: Duration = Duration::from_secs(60);
 
 const TRANSPORTS: &str =
-    "floor,spsc,mpmc,pipe,unix-stream,unix-seqpacket,unix-dgram,tcp,eventfd,mqueue";
+    "floor,futex,spsc,mpmc,pipe,unix-stream,unix-seqpacket,unix-dgram,tcp,eventfd,mqueue";
 
 impl House {
     fn path(&self, name: &str) -> PathBuf {
@@ -306,6 +306,7 @@ fn a_killed_side_ends_the_bench_with_status_6_and_is_named() {
         ("spsc", "spin"),
         ("spsc", "block"),
         ("mpmc", "block"),
+        ("futex", "block"),
         ("pipe", "block"),
         ("eventfd", "block"),
     ] {

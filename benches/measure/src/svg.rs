@@ -28,8 +28,9 @@ const BEYOND: u64 = 3;
 
 /// Colours that can be told apart, by most eyes and in print too; the marks and dashes help the others.
 fn colour(entrant: Entrant) -> RGBColor {
-    const COLOURS: [RGBColor; 10] = [
+    const COLOURS: [RGBColor; 11] = [
         RGBColor(120, 120, 120),
+        RGBColor(20, 20, 20),
         RGBColor(0, 90, 181),
         RGBColor(86, 180, 233),
         RGBColor(213, 94, 0),

@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use crate::shared::Shared;
-use crate::{Kit, Laid, Refusal, Rx, Shape, Side, Transport, Tx, unpack};
+use crate::shared::Slot;
+use crate::{Kit, Laid, Refusal, Rx, Shape, Side, Transport, Tx};
 
 /// One reused slot each way.
 #[derive(Debug)]
@@ -24,41 +24,31 @@ impl Transport for Floor {
     const SLEEPS: bool = false;
 
     fn lay(shape: &Shape) -> Result<Laid, Refusal> {
-        let memory = Shared::create(2, shape.size)?;
-        Ok(Laid::of(vec![memory.try_clone()?], vec![memory]))
+        Ok(Slot::lay(shape)?)
     }
 
     fn ends(kit: Kit, side: Side, shape: &Shape) -> io::Result<(FloorTx, FloorRx)> {
-        let [memory] = unpack(kit)?;
-        let (to, from) = match side {
-            Side::Client => (0, 1),
-            Side::Server => (1, 0),
-        };
-        let tx = Shared::open(memory.try_clone()?, 2, shape.size)?;
-        let rx = Shared::open(memory, 2, shape.size)?;
-        Ok((
-            FloorTx { memory: tx, slot: to, turn: 0 },
-            FloorRx { memory: rx, slot: from, turn: 0, message: vec![0; shape.size] },
-        ))
+        let (to, from) = Slot::ends(kit, side, shape)?;
+        let message = vec![0; shape.size];
+        Ok((FloorTx { slot: to, turn: 0 }, FloorRx { slot: from, turn: 0, message }))
     }
 }
 
 /// The sending end.
 #[derive(Debug)]
 pub struct FloorTx {
-    memory: Shared,
-    slot: usize,
-    turn: u64,
+    slot: Slot,
+    turn: u32,
 }
 
 impl Tx for FloorTx {
     #[inline(always)]
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        self.turn += 1;
+        self.turn = self.turn.wrapping_add(1);
         // The other side has answered, or never looked yet.
-        self.memory.put(self.slot, message);
+        self.slot.put(message);
         // Release: publishes the bytes; pairs with the Acquire in `FloorRx::recv`.
-        self.memory.flag(self.slot).store(self.turn, Release);
+        self.slot.flag().store(self.turn, Release);
         Ok(())
     }
 }
@@ -66,17 +56,16 @@ impl Tx for FloorTx {
 /// The receiving end.
 #[derive(Debug)]
 pub struct FloorRx {
-    memory: Shared,
-    slot: usize,
-    turn: u64,
+    slot: Slot,
+    turn: u32,
     message: Vec<u8>,
 }
 
 impl Rx for FloorRx {
     #[inline(always)]
     fn recv(&mut self) -> io::Result<&[u8]> {
-        self.turn += 1;
-        let flag = self.memory.flag(self.slot);
+        self.turn = self.turn.wrapping_add(1);
+        let flag = self.slot.flag();
         let mut looks = 0;
         // Acquire: pairs with the Release in `FloorTx::send`.
         while flag.load(Acquire) != self.turn {
@@ -86,7 +75,7 @@ impl Rx for FloorRx {
                 looks = 0;
             }
         }
-        self.memory.get(self.slot, &mut self.message);
+        self.slot.get(&mut self.message);
         Ok(&self.message)
     }
 }

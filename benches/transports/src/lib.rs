@@ -5,7 +5,7 @@
 //! do, and how each waits. It refuses to know what is asked of a transport, how time is taken and what a figure means.
 //!
 //! To measure one more: implement [`Transport`] in a file of its own, and give it a [`Name`] and a line in [`with!`].
-//! [`Futex`] alone has none: it is between threads.
+//! [`Threads`] alone has none.
 
 mod bytes;
 mod clock;
@@ -23,6 +23,8 @@ mod pipe;
 mod shared;
 mod spsc;
 mod tcp;
+mod threads;
+mod turn;
 mod unix_dgram;
 mod unix_seqpacket;
 mod unix_stream;
@@ -47,6 +49,7 @@ pub use mqueue::Mqueue;
 pub use pipe::Pipe;
 pub use spsc::{Spsc, SpscRx, SpscTx};
 pub use tcp::Tcp;
+pub use threads::Threads;
 pub use unix_dgram::UnixDgram;
 pub use unix_seqpacket::UnixSeqpacket;
 pub use unix_stream::UnixStream;
@@ -60,6 +63,7 @@ pub const LONGEST: usize = 1 << 20;
 #[allow(missing_docs)]
 pub enum Name {
     Floor,
+    Futex,
     Spsc,
     Mpmc,
     Pipe,
@@ -73,8 +77,9 @@ pub enum Name {
 
 impl Name {
     /// All of them, in the order of the tables.
-    pub const ALL: [Name; 10] = [
+    pub const ALL: [Name; 11] = [
         Name::Floor,
+        Name::Futex,
         Name::Spsc,
         Name::Mpmc,
         Name::Pipe,
@@ -90,6 +95,7 @@ impl Name {
     pub fn word(self) -> &'static str {
         match self {
             Name::Floor => "floor",
+            Name::Futex => "futex",
             Name::Spsc => "spsc",
             Name::Mpmc => "mpmc",
             Name::Pipe => "pipe",
@@ -108,8 +114,8 @@ impl Name {
 macro_rules! with {
     ($name:expr, $T:ident => $do:expr) => {
         $crate::with!(@each $name, $T => $do;
-            Floor Floor, Spsc Spsc, Mpmc Mpmc, Pipe Pipe, UnixStream UnixStream, UnixSeqpacket UnixSeqpacket,
-            UnixDgram UnixDgram, Tcp Tcp, Eventfd EventFd, Mqueue Mqueue)
+            Floor Floor, Futex Futex, Spsc Spsc, Mpmc Mpmc, Pipe Pipe, UnixStream UnixStream,
+            UnixSeqpacket UnixSeqpacket, UnixDgram UnixDgram, Tcp Tcp, Eventfd EventFd, Mqueue Mqueue)
     };
     (@each $name:expr, $T:ident => $do:expr; $($word:ident $Type:ident),*) => {
         match $name {
@@ -240,7 +246,7 @@ impl Drop for Named {
         match self {
             Named::Ring(name) => drop(quoit::unlink(name.as_str())),
             Named::Queue(name) => drop(nix::mqueue::mq_unlink(name.as_str())),
-            Named::Slot(name) => futex::forget(name),
+            Named::Slot(name) => threads::forget(name),
             Named::File(name) => drop(std::fs::remove_file(name)),
         }
     }

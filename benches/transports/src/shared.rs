@@ -1,13 +1,13 @@
 //! Memory that two processes share.
 //!
-//! It knows a page of words and slots behind it: a flag and a body each. It refuses to know what they say; who may write
-//! a body, and when, is agreed by whoever uses it.
+//! It knows a page of words and slots behind it, a flag and a body each; and how two processes get a slot for each way. It
+//! refuses to know what words and flags say; who may write a body, and when, is agreed by whoever uses it.
 //!
 //! # State
 //!
 //! ```text
 //! byte 0     a page of words, each on two lines of its own      atomics, always
-//! byte 4096  slot 0:  flag 8 | body up to 56 | longer bodies from byte 64 of the slot
+//! byte 4096  slot 0:  flag 4, and 4 unused | body up to 56 | longer bodies from byte 64 of the slot
 //!            slot 1:  the same, a whole number of lines further
 //! ```
 //!
@@ -19,10 +19,12 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use memmap2::{Advice, MmapRaw};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::{Kit, Laid, Shape, Side, unpack};
 
 const PAGE: usize = 4096;
 const LINE: usize = 64;
@@ -69,22 +71,20 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn word(&self, n: usize) -> &AtomicU64 {
         assert!(n < PAGE / APART, "the page has no such word");
-        self.atomic(n * APART)
+        // SAFETY: inside the page, which is inside the mapping.
+        let word = unsafe { self.map.as_mut_ptr().add(n * APART) };
+        // SAFETY: aligned to a line, mapped as long as `self` lives, and by S1 never touched but as an atomic.
+        unsafe { AtomicU64::from_ptr(word.cast()) }
     }
 
     /// The flag of a slot.
     #[inline(always)]
-    pub(crate) fn flag(&self, slot: usize) -> &AtomicU64 {
+    fn flag(&self, slot: usize) -> &AtomicU32 {
         assert!(slot < self.slots, "there is no such slot");
-        self.atomic(PAGE + slot * self.stride)
-    }
-
-    #[inline(always)]
-    fn atomic(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: both callers have checked that `at` and the 8 bytes there are inside the mapping.
-        let word = unsafe { self.map.as_mut_ptr().add(at) };
+        // SAFETY: the slot is inside the mapping.
+        let flag = unsafe { self.map.as_mut_ptr().add(PAGE + slot * self.stride) };
         // SAFETY: aligned to a line, mapped as long as `self` lives, and by S1 never touched but as an atomic.
-        unsafe { AtomicU64::from_ptr(word.cast()) }
+        unsafe { AtomicU32::from_ptr(flag.cast()) }
     }
 
     #[inline(always)]
@@ -110,6 +110,51 @@ impl Shared {
         let body = self.body(slot, bytes.len());
         // SAFETY: so many bytes are in the slot, no atomic is among them (S1), and the other side does not write (S2).
         unsafe { ptr::copy_nonoverlapping(body, bytes.as_mut_ptr(), bytes.len()) };
+    }
+}
+
+/// The one slot of a way, as one end has it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    memory: Shared,
+    at: usize,
+}
+
+impl Slot {
+    /// A slot each way.
+    pub(crate) fn lay(shape: &Shape) -> io::Result<Laid> {
+        let memory = Shared::create(2, shape.size)?;
+        Ok(Laid::of(vec![memory.try_clone()?], vec![memory]))
+    }
+
+    /// The slot to send by and the slot to receive from.
+    pub(crate) fn ends(kit: Kit, side: Side, shape: &Shape) -> io::Result<(Slot, Slot)> {
+        let [memory] = unpack(kit)?;
+        let (to, from) = match side {
+            Side::Client => (0, 1),
+            Side::Server => (1, 0),
+        };
+        let tx = Shared::open(memory.try_clone()?, 2, shape.size)?;
+        let rx = Shared::open(memory, 2, shape.size)?;
+        Ok((Slot { memory: tx, at: to }, Slot { memory: rx, at: from }))
+    }
+
+    /// Its flag.
+    #[inline(always)]
+    pub(crate) fn flag(&self) -> &AtomicU32 {
+        self.memory.flag(self.at)
+    }
+
+    /// Writes its body.
+    #[inline(always)]
+    pub(crate) fn put(&self, message: &[u8]) {
+        self.memory.put(self.at, message);
+    }
+
+    /// Reads its body.
+    #[inline(always)]
+    pub(crate) fn get(&self, message: &mut [u8]) {
+        self.memory.get(self.at, message);
     }
 }
 
@@ -151,13 +196,13 @@ mod tests {
             one.word(31).store(7, Relaxed);
             for slot in 0..3 {
                 one.put(slot, &vec![slot as u8 + 1; len]);
-                one.flag(slot).store(slot as u64 + 100, Relaxed);
+                one.flag(slot).store(slot as u32 + 100, Relaxed);
             }
             for slot in 0..3 {
                 let mut found = vec![0; len];
                 other.get(slot, &mut found);
                 assert_eq!(found, vec![slot as u8 + 1; len]);
-                assert_eq!(other.flag(slot).load(Relaxed), slot as u64 + 100);
+                assert_eq!(other.flag(slot).load(Relaxed), slot as u32 + 100);
             }
             assert_eq!(other.word(31).load(Relaxed), 7);
         }

@@ -4,7 +4,7 @@
 use std::thread;
 
 use quoit_transports::{
-    Check, Futex, Name, Refusal, Rx, Seen, Shape, Side, Source, Transport, Tx, Wait, with,
+    Check, Futex, Name, Refusal, Rx, Seen, Shape, Side, Source, Threads, Transport, Tx, Wait, with,
 };
 
 fn carry<T: Transport>(shape: Shape, trips: u64) -> Result<(), String> {
@@ -51,39 +51,80 @@ fn every_transport_carries_messages_of_every_size_in_every_manner() {
 fn a_slot_between_threads_carries_messages_of_every_size_in_every_manner() {
     for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
         for size in [8, 13, 57, 64, 4096] {
-            assert_eq!(carry::<Futex>(Shape { size, wait }, 2000), Ok(()));
+            assert_eq!(carry::<Threads>(Shape { size, wait }, 2000), Ok(()));
         }
     }
 }
 
-#[test]
-fn whoever_waits_at_a_slot_between_threads_learns_that_the_other_is_gone() {
-    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
-        let shape = Shape { size: 8, wait };
-        let laid = Futex::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
-        let (client, server, names) = (laid.client, laid.server, laid.names);
-        let (mut tx, mut rx) = Futex::ends(client, Side::Client, &shape).unwrap();
-        thread::scope(|scope| {
-            let other = scope.spawn(move || {
-                let (_tx, mut rx) = Futex::ends(server, Side::Server, &shape).unwrap();
-                rx.recv().unwrap().to_vec()
-            });
-            tx.send(b"the last").unwrap();
-            // What was sent before is there all the same, and then nothing more is taken or given.
-            assert!(rx.recv().is_err());
-            assert_eq!(other.join().unwrap(), b"the last");
+/// One end that goes after a message, and another that goes on.
+fn part<T: Transport>(wait: Wait) {
+    let shape = Shape { size: 8, wait };
+    let laid = T::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let (client, server, names) = (laid.client, laid.server, laid.names);
+    let (mut tx, mut rx) = T::ends(client, Side::Client, &shape).unwrap();
+    thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let (_tx, mut rx) = T::ends(server, Side::Server, &shape).unwrap();
+            rx.recv().unwrap().to_vec()
         });
-        assert!(tx.send(b"too late").is_ok() && tx.send(b"too late").is_err());
-        drop(names);
+        tx.send(b"the last").unwrap();
+        // What was sent before is there all the same, and then nothing more is taken or given.
+        assert!(rx.recv().is_err());
+        assert_eq!(other.join().unwrap(), b"the last");
+    });
+    assert!(tx.send(b"too late").is_ok() && tx.send(b"too late").is_err());
+    drop(names);
+}
+
+#[test]
+fn whoever_waits_at_a_slot_learns_that_the_other_is_gone() {
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+        part::<Threads>(wait);
+        part::<Futex>(wait);
     }
+}
+
+#[test]
+fn a_sender_at_a_slot_waits_until_the_last_message_was_taken() {
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+        let shape = Shape { size: 100, wait };
+        for stream in [stream::<Threads>, stream::<Futex>] {
+            assert_eq!(stream(shape, 1000), 1000, "{wait:?}");
+        }
+    }
+}
+
+/// So many messages, one behind the other; how many arrived as they were sent.
+fn stream<T: Transport>(shape: Shape, messages: u64) -> u64 {
+    let laid = T::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let (client, server, names) = (laid.client, laid.server, laid.names);
+    let arrived = thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let (_tx, mut rx) = T::ends(server, Side::Server, &shape).unwrap();
+            let (mut check, mut arrived) = (Check::new(shape.size), 0);
+            while check.look(rx.recv().unwrap()).unwrap() != Seen::End {
+                arrived += 1;
+            }
+            arrived
+        });
+        let (mut tx, _rx) = T::ends(client, Side::Client, &shape).unwrap();
+        let mut source = Source::new(shape.size);
+        for _ in 0..messages {
+            source.emit(|message| tx.send(message)).unwrap();
+        }
+        source.end(|message| tx.send(message)).unwrap();
+        other.join().unwrap()
+    });
+    drop(names);
+    arrived
 }
 
 #[test]
 fn a_slot_between_threads_is_not_to_be_had_without_its_name() {
     let shape = Shape { size: 8, wait: Wait::Block };
-    let laid = Futex::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let laid = Threads::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     drop(laid.names);
-    let error = Futex::ends(laid.client, Side::Client, &shape).unwrap_err();
+    let error = Threads::ends(laid.client, Side::Client, &shape).unwrap_err();
     assert!(error.to_string().contains("this process"), "{error}");
 }
 
@@ -104,6 +145,7 @@ fn a_message_that_a_queue_does_not_take_is_refused_in_a_sentence() {
 fn a_mebibyte_goes_through_whatever_has_no_limit() {
     for name in [
         Name::Floor,
+        Name::Futex,
         Name::Spsc,
         Name::Mpmc,
         Name::Pipe,

@@ -31,9 +31,9 @@ pub(crate) struct EndArgs {}
 /// every transport copies a message out into memory of the receiver's.
 ///
 /// Columns: P50 [RUNS], P99, P99.9 are times; xFLAG is P50 over the floor, xSLOT over transport `floor` (one reused slot:
-/// payload, then flag) of the same size. CPU s, CALLS and SWITCH are of both processes, for a million messages (of a
-/// fixed rate the receiver's alone): processor seconds, system calls (counted under ptrace in a run of its own) and
-/// context switches.
+/// payload, then flag) of the same size; what a sleeper costs at least is transport `futex`, such a slot with the
+/// kernel's futex. CPU s, CALLS and SWITCH are of both processes, for a million messages (of a fixed rate the receiver's
+/// alone): processor seconds, system calls (counted under ptrace in a run of its own) and context switches.
 ///
 /// The verdict is that the machine was too noisy if more than a quarter of the samples have a floor more than a quarter
 /// off the median floor, or two floors that differ by more than a quarter; if the host took more than 1 % of the
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "roundtrip,stream")]
     work: Vec<String>,
 
-    /// What to measure: floor, spsc, mpmc, pipe, unix-stream, unix-seqpacket, unix-dgram, tcp, eventfd, mqueue
+    /// What to measure: floor, futex, spsc, mpmc, pipe, unix-stream, unix-seqpacket, unix-dgram, tcp, eventfd, mqueue
     #[arg(
         long,
         value_name = "LIST",

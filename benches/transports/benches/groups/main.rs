@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
-use quoit_transports::{Futex, Name, Shape, Transport, Wait, cores, with};
+use quoit_transports::{Name, Shape, Threads, Transport, Wait, cores, with};
 
 use pair::{Pair, Place, Work};
 
-/// Those between processes; [`Futex`] comes to them, between threads.
+/// Those between processes; [`Threads`] comes to them, between threads.
 const NAMES: [Name; 5] =
     [Name::Spsc, Name::Mpmc, Name::Pipe, Name::UnixStream, Name::UnixSeqpacket];
 const SIZES: [usize; 3] = [8, 64, 1024];
@@ -86,7 +86,7 @@ fn between_two(
         for name in NAMES {
             with!(name, T => row::<T>(&mut rows, group, Place::Process(name), work, shape, cores));
         }
-        row::<Futex>(&mut rows, group, Place::Thread, work, shape, cores);
+        row::<Threads>(&mut rows, group, Place::Thread, work, shape, cores);
     }
     rows.finish();
 }
