@@ -1,6 +1,6 @@
 //! Counting system calls, in a run of its own that nobody times.
 //!
-//! It knows two children that mark the beginning and the end of their work with a signal. It refuses to know what the
+//! It knows two children that mark the beginning and the end of their work with a signal (`meter`). It refuses to know what the
 //! work is.
 //!
 //! Each child is seized and stopped, and from there on stops at every entry and exit of a call. Between the two marks

@@ -12,11 +12,11 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use quoit_transports::{Board, Clock, Laid, Refusal, Shape, Side, Wait};
 
-use crate::end::{Job, Outcome};
+use crate::end::Job;
 use crate::field::{Entrant, Place};
 use crate::machine::{Disturbance, Disturbed, Machine};
 use crate::pair::{Pair, SLICE};
-use crate::results::{Case, Results, Sample, Skipped};
+use crate::results::{Case, Counted, Results, Sample, Skipped};
 use crate::work::{Limits, Work};
 use crate::{Stop, calls, machine};
 
@@ -67,8 +67,7 @@ pub fn measure(plan: Plan, stop: Stop<'_>) -> anyhow::Result<Results> {
 /// All samples.
 struct Measured {
     samples: BTreeMap<Case, Vec<Sample>>,
-    /// System calls for a million messages.
-    calls: BTreeMap<Case, f64>,
+    calls: BTreeMap<Case, Counted>,
     disturbed: Disturbed,
 }
 
@@ -81,8 +80,8 @@ struct Bench<'a> {
     no_calls: Option<String>,
 }
 
-/// A run whose calls are counted: so many messages, or so long.
-const COUNTED: u64 = 20_000;
+/// A run whose calls are counted: so long, or so many messages, which only whoever makes few calls comes to.
+const COUNTED: u64 = 10_000_000;
 const COUNTED_WAKES: u64 = 20;
 const COUNTED_FOR: Duration = Duration::from_millis(100);
 /// A look at the floor takes this part of a sample's time, within limits.
@@ -223,8 +222,8 @@ impl Bench<'_> {
         measured().with_context(|| case.text()).map(Some)
     }
 
-    /// System calls for a million messages; `None` if this machine does not let us count them.
-    fn calls(&mut self, case: &Case) -> anyhow::Result<Option<f64>> {
+    /// Counts system calls; `None` if this machine does not let us.
+    fn calls(&mut self, case: &Case) -> anyhow::Result<Option<Counted>> {
         if case.place == Place::Threads {
             return Ok(None);
         }
@@ -233,7 +232,7 @@ impl Bench<'_> {
         let run = COUNTED_FOR.min(self.plan.duration * 4);
         let limits = Limits { run, messages: Some(messages), rate: self.plan.rate };
         let mut refused = None;
-        let counted = || -> anyhow::Result<Option<f64>> {
+        let counted = || -> anyhow::Result<Option<Counted>> {
             let mut pair = self.pair(case, laid, limits)?;
             let pids = pair.pids().context("calls are counted of two processes")?;
             if let Err(error) = calls::seize(pids) {
@@ -248,7 +247,7 @@ impl Bench<'_> {
                 return Err(heard.err().unwrap_or_else(|| anyhow::anyhow!("one side was gone")));
             };
             let [client, server] = pair.outcomes(limits.run, self.stop)?;
-            Ok(Some(per_million(case, calls, &client, &server)))
+            Ok(Some(Counted::new(case, calls, &client, &server)))
         };
         let counted = counted().with_context(|| case.text());
         self.no_calls = refused;
@@ -258,19 +257,6 @@ impl Bench<'_> {
 
 /// Longer than any such run takes on a busy machine.
 const COUNTED_PATIENCE: Duration = Duration::from_secs(30);
-
-fn per_million(
-    case: &Case,
-    [by_client, by_server]: [u64; 2],
-    client: &Outcome,
-    server: &Outcome,
-) -> f64 {
-    let calls = match case.work {
-        Work::FixedRate => by_server,
-        _ => by_client.saturating_sub(client.own_calls) + by_server,
-    };
-    calls as f64 / client.messages.max(server.messages).max(1) as f64 * 1e6
-}
 
 /// Fisher and Yates, with a sequence that the seed decides.
 fn shuffle<T>(items: &mut [T], seed: u64) {

@@ -68,7 +68,8 @@ where
 {
     let board = &Board::open(board)?;
     let mut helped = Usage::default();
-    let mut outcome = timed(job, side, board, || {
+    let mut outcome = timed(job, side, board, |meter| {
+        meter.begin()?;
         let done = thread::scope(|scope| {
             let (tx, rx) = (&mut tx, &mut rx);
             let (mine, helper): (io::Result<Option<Times>>, _) = match side {
@@ -91,6 +92,7 @@ where
             helped = theirs?;
             mine
         })?;
+        meter.end()?;
         compare(side, board, done)
     })?;
     outcome.usage += helped;

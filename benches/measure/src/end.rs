@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::ops::AddAssign;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc;
 use std::thread;
@@ -16,7 +17,7 @@ use anyhow::{Context, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use quoit_transports::{
     Board, Clock, Kit, Refusal, Rx, Shape, Side, Transport, Tx, Wrong, receive,
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crowd::part;
 use crate::field::{Channel, Crowded, Entrant};
+use crate::meter::Meter;
 use crate::work::{Done, Ends, Limits, PS, Times, Work};
 
 /// What one process is to do.
@@ -148,9 +150,9 @@ pub(crate) fn apart<T: Transport>(
     let ends = T::ends(kit, side, &job.shape)?;
     begin(control)?;
     let mut ends = job.ends(ends, &board);
-    let outcome = timed(job, side, &board, || match side {
-        Side::Client => ends.ask(job.work, &job.limits),
-        Side::Server => ends.answer(job.work, &job.limits),
+    let outcome = timed(job, side, &board, |meter| match side {
+        Side::Client => ends.ask(job.work, &job.limits, meter),
+        Side::Server => ends.answer(job.work, &job.limits, meter),
     })?;
     Ok(vec![outcome])
 }
@@ -171,9 +173,9 @@ pub fn together<T: Channel>(
     both(job, kit, [(to, answered), (back, from)], |job, side, [board, _], ends| {
         let board = Board::open(board)?;
         let mut ends = job.ends(ends, &board);
-        timed(job, side, &board, || match side {
-            Side::Client => ends.ask(job.work, &job.limits),
-            Side::Server => ends.answer(job.work, &job.limits),
+        timed(job, side, &board, |meter| match side {
+            Side::Client => ends.ask(job.work, &job.limits, meter),
+            Side::Server => ends.answer(job.work, &job.limits, meter),
         })
     })
 }
@@ -285,7 +287,7 @@ pub(crate) fn timed(
     job: &Job,
     side: Side,
     board: &Board,
-    work: impl FnOnce() -> io::Result<Done>,
+    work: impl FnOnce(&mut Meter<'_>) -> io::Result<Done>,
 ) -> io::Result<Outcome> {
     let look = || match (job.floor, side) {
         (None, _) => None,
@@ -296,26 +298,14 @@ pub(crate) fn timed(
         }
     };
     let before = look();
-    let this = Pid::this();
-    let mark = || match job.floor {
-        Some(_) => Ok(()),
-        // Calls are counted between two of these (`calls`).
-        None => kill(this, Signal::SIGURG),
-    };
-    let start = Usage::of(job.who())?;
-    mark()?;
-    let done = work();
-    mark()?;
-    let Done { times, messages, own_calls } = done?;
-    let end = Usage::of(job.who())?;
+    // Where calls are counted nobody looks at the floor.
+    let mut meter = Meter::new(board, job.who(), job.floor.is_none());
+    let Done { times, messages, own_calls } = work(&mut meter)?;
+    let usage = meter.usage()?;
     let after = look();
     Ok(Outcome {
         figures: times.as_ref().map(Figures::from),
-        usage: Usage {
-            cpu_ns: end.cpu_ns - start.cpu_ns,
-            voluntary: end.voluntary - start.voluntary,
-            involuntary: end.involuntary - start.involuntary,
-        },
+        usage,
         floor: before.zip(after).map(|(before, after)| [before, after]),
         messages,
         own_calls,
@@ -335,6 +325,15 @@ impl Usage {
             involuntary: u64::try_from(usage.involuntary_context_switches()).unwrap_or(0),
         })
     }
+
+    /// From then to now.
+    pub(crate) fn since(self, then: Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns - then.cpu_ns,
+            voluntary: self.voluntary - then.voluntary,
+            involuntary: self.involuntary - then.involuntary,
+        }
+    }
 }
 
 impl AddAssign for Usage {
@@ -352,7 +351,8 @@ const STOP: u64 = 1 << 63;
 /// Who has looked so often in vain shares the core with the other, and gives way.
 const LOOKS: u32 = 4_000;
 
-fn until(word: &std::sync::atomic::AtomicU64, answered: impl Fn(u64) -> bool) -> u64 {
+/// Looks at a word until it is as it should be.
+pub(crate) fn until(word: &AtomicU64, answered: impl Fn(u64) -> bool) -> u64 {
     let mut looks = 0;
     loop {
         // Acquire, and Release where it is stored: the flags are all that is said, and they are said in order.

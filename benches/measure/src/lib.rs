@@ -13,6 +13,7 @@ mod end;
 mod field;
 mod hgrm;
 mod machine;
+mod meter;
 mod pair;
 mod results;
 mod svg;

@@ -98,6 +98,33 @@ impl Sample {
     }
 }
 
+/// A run whose system calls were counted: those of both, of a fixed rate the receiver's alone.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Counted {
+    pub(crate) messages: u64,
+    pub(crate) system_calls: u64,
+}
+
+impl Counted {
+    /// From what was counted and what both processes said.
+    pub(crate) fn new(
+        case: &Case,
+        [by_client, by_server]: [u64; 2],
+        client: &Outcome,
+        server: &Outcome,
+    ) -> Counted {
+        let system_calls = match case.work {
+            Work::FixedRate => by_server,
+            _ => by_client.saturating_sub(client.own_calls) + by_server,
+        };
+        Counted { messages: client.messages.max(server.messages), system_calls }
+    }
+
+    fn per_million(&self) -> f64 {
+        self.system_calls as f64 / self.messages.max(1) as f64 * 1e6
+    }
+}
+
 /// The least and the most of the runs.
 type Span = [f64; 2];
 
@@ -132,6 +159,8 @@ pub(crate) struct Row {
     pub(crate) runs: usize,
     pub(crate) spread: Spread,
     pub(crate) per_million: PerMillion,
+    /// The run that the system calls are from; null where they cannot be counted.
+    pub(crate) counted: Option<Counted>,
     pub(crate) each: Vec<Run>,
     #[serde(skip)]
     pub(crate) times: Histogram<u64>,
@@ -190,7 +219,7 @@ fn span(values: &[f64]) -> Span {
 }
 
 impl Row {
-    fn new(case: Case, samples: &[Sample], system_calls: Option<f64>) -> Row {
+    fn new(case: Case, samples: &[Sample], counted: Option<Counted>) -> Row {
         let all = |f: &dyn Fn(&Sample) -> f64| samples.iter().map(f).collect::<Vec<f64>>();
         let p50 = all(&|s| s.at(0.5));
         let p90 = all(&|s| s.at(0.9));
@@ -232,10 +261,11 @@ impl Row {
             },
             per_million: PerMillion {
                 cpu_s: median(&all(&|s| s.per_million(s.usage.cpu_ns) / 1e9)),
-                system_calls,
+                system_calls: counted.map(|run| run.per_million()),
                 voluntary_switches: median(&all(&|s| s.per_million(s.usage.voluntary))),
                 involuntary_switches: median(&all(&|s| s.per_million(s.usage.involuntary))),
             },
+            counted,
             each: samples
                 .iter()
                 .map(|s| Run {
@@ -311,7 +341,7 @@ impl Results {
     pub(crate) fn new(
         environment: Machine,
         samples: &BTreeMap<Case, Vec<Sample>>,
-        calls: &BTreeMap<Case, f64>,
+        calls: &BTreeMap<Case, Counted>,
         skipped: Vec<Skipped>,
         system_calls: Option<String>,
         disturbed: Disturbed,

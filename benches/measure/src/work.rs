@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 use quoit_transports::{Board, Check, Clock, Rx, Seen, Source, Tx};
 use serde::{Deserialize, Serialize};
 
+use crate::meter::Meter;
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,27 +160,37 @@ fn alone() -> io::Error {
 
 impl<T: Tx, R: Rx> Ends<'_, T, R> {
     /// The client's part.
-    pub(crate) fn ask(&mut self, work: Work, limits: &Limits) -> io::Result<Done> {
+    pub(crate) fn ask(
+        &mut self,
+        work: Work,
+        limits: &Limits,
+        meter: &mut Meter<'_>,
+    ) -> io::Result<Done> {
         let mut source = Source::new(self.size);
         if let Some(number) = self.spoil {
             source.spoil(number);
         }
         match work {
-            Work::Roundtrip => self.trips(source, limits),
-            Work::Stream => self.pour(source, limits),
-            Work::Wake => self.rouse(source, limits),
-            Work::FixedRate => self.pace(source, limits),
+            Work::Roundtrip => self.trips(source, limits, meter),
+            Work::Stream => self.pour(source, limits, meter),
+            Work::Wake => self.rouse(source, limits, meter),
+            Work::FixedRate => self.pace(source, limits, meter),
             Work::Crowd => Err(alone()),
         }
     }
 
     /// The server's part.
-    pub(crate) fn answer(&mut self, work: Work, limits: &Limits) -> io::Result<Done> {
+    pub(crate) fn answer(
+        &mut self,
+        work: Work,
+        limits: &Limits,
+        meter: &mut Meter<'_>,
+    ) -> io::Result<Done> {
         match work {
-            Work::Roundtrip => self.reply(),
-            Work::Stream => self.drain(limits),
-            Work::Wake => self.be_roused(),
-            Work::FixedRate => self.keep_pace(limits),
+            Work::Roundtrip => self.reply(meter),
+            Work::Stream => self.drain(limits, meter),
+            Work::Wake => self.be_roused(meter),
+            Work::FixedRate => self.keep_pace(limits, meter),
             Work::Crowd => Err(alone()),
         }
     }
@@ -188,10 +200,16 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
     }
 
     /// Round trips, each timed; the answer is checked like the question.
-    fn trips(&mut self, mut source: Source, limits: &Limits) -> io::Result<Done> {
+    fn trips(
+        &mut self,
+        mut source: Source,
+        limits: &Limits,
+        meter: &mut Meter<'_>,
+    ) -> io::Result<Done> {
         let mut check = Check::new(self.size);
         let mut times = Times::new(self.clock);
         let most = limits.messages.unwrap_or(u64::MAX);
+        meter.begin()?;
         let begun = self.clock.now();
         let warm = match limits.messages {
             Some(_) => begun,
@@ -218,20 +236,29 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             }
         }
         self.end(source)?;
+        meter.end()?;
         times.messages = times.histogram.len() * 2;
         Ok(Done { times: Some(times), messages: trips * 2, own_calls: 0 })
     }
 
-    fn reply(&mut self) -> io::Result<Done> {
+    fn reply(&mut self, meter: &mut Meter<'_>) -> io::Result<Done> {
         let (mut source, mut check) = (Source::new(self.size), Check::new(self.size));
+        meter.begin()?;
         while check.look(self.rx.recv()?).map_err(io::Error::other)? != Seen::End {
             source.emit(|message| self.tx.send(message))?;
         }
+        meter.end()?;
         Ok(Done { times: None, messages: 0, own_calls: 0 })
     }
 
-    fn pour(&mut self, mut source: Source, limits: &Limits) -> io::Result<Done> {
+    fn pour(
+        &mut self,
+        mut source: Source,
+        limits: &Limits,
+        meter: &mut Meter<'_>,
+    ) -> io::Result<Done> {
         let most = limits.messages.unwrap_or(u64::MAX);
+        meter.begin()?;
         let end = self.clock.now() + self.clock.ticks(limits.run);
         // The server needs a window after its warm-up, and may begin later.
         let least = if limits.messages.is_some() { 1 } else { stride(self.size) * 8 };
@@ -243,13 +270,15 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             }
         }
         self.end(source)?;
+        meter.end()?;
         Ok(Done { times: None, messages: 0, own_calls: 0 })
     }
 
     /// Receives and checks, and times windows: a figure is the mean of a window, so a standstill counts as long as it was.
-    fn drain(&mut self, limits: &Limits) -> io::Result<Done> {
+    fn drain(&mut self, limits: &Limits, meter: &mut Meter<'_>) -> io::Result<Done> {
         let mut check = Check::new(self.size);
         let mut times = Times::new(self.clock);
+        meter.begin()?;
         let begun = self.clock.now();
         let warm = begun + self.clock.ticks(limits.run / WARM_UP);
         let window = self.clock.ticks(WINDOW.min(limits.run / 20)).max(1);
@@ -280,12 +309,19 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
                 if warming || count == 0 { (begun, received) } else { (start, count) };
             times.window(self.clock.now() - since, count);
         }
+        meter.end()?;
         Ok(Done { times: Some(times), messages: received, own_calls: 0 })
     }
 
     /// Lets the receiver sleep, then sends; and again when that has arrived.
-    fn rouse(&mut self, mut source: Source, limits: &Limits) -> io::Result<Done> {
+    fn rouse(
+        &mut self,
+        mut source: Source,
+        limits: &Limits,
+        meter: &mut Meter<'_>,
+    ) -> io::Result<Done> {
         let most = limits.messages.unwrap_or(u64::MAX);
+        meter.begin()?;
         let end = self.clock.now() + self.clock.ticks(limits.run);
         let (mut sent, mut own_calls) = (0, 0);
         while sent < most && (sent <= LEAST || self.clock.now() < end) {
@@ -303,12 +339,14 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             sent += 1;
         }
         self.end(source)?;
+        meter.end()?;
         Ok(Done { times: None, messages: 0, own_calls })
     }
 
-    fn be_roused(&mut self) -> io::Result<Done> {
+    fn be_roused(&mut self, meter: &mut Meter<'_>) -> io::Result<Done> {
         let mut check = Check::new(self.size);
         let mut times = Times::new(self.clock);
+        meter.begin()?;
         let begun = self.clock.now();
         loop {
             let message = self.rx.recv()?;
@@ -321,16 +359,23 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             }
             self.board.word(GOT).store(number + 1, Release);
         }
-        times.messages = times.histogram.len();
         times.ns = self.clock.ns(self.clock.now() - begun);
+        meter.end()?;
+        times.messages = times.histogram.len();
         let messages = times.messages + 1;
         Ok(Done { times: Some(times), messages, own_calls: 0 })
     }
 
     /// Sends each message when it is due, or as soon after that as there is room; whoever is late does not wait for the
     /// next tick, and the receiver counts from the tick in any case.
-    fn pace(&mut self, mut source: Source, limits: &Limits) -> io::Result<Done> {
+    fn pace(
+        &mut self,
+        mut source: Source,
+        limits: &Limits,
+        meter: &mut Meter<'_>,
+    ) -> io::Result<Done> {
         let all = limits.messages.unwrap_or(u64::MAX).min(limits.due());
+        meter.begin()?;
         let start = self.clock.now() + self.clock.ticks(START);
         // A rate that the transport cannot keep ends after twice its time.
         let end = start + self.clock.ticks(limits.run * 2);
@@ -349,15 +394,17 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             source.emit(|message| self.tx.send(message))?;
         }
         self.end(source)?;
+        meter.end()?;
         Ok(Done { times: None, messages: 0, own_calls: 0 })
     }
 
-    fn keep_pace(&mut self, limits: &Limits) -> io::Result<Done> {
+    fn keep_pace(&mut self, limits: &Limits, meter: &mut Meter<'_>) -> io::Result<Done> {
         let mut check = Check::new(self.size);
         let mut times = Times::new(self.clock);
         let (mut received, mut begun) = (0, 0);
         let warm = if limits.messages.is_some() { 0 } else { limits.due() / 10 };
         let mut last = 0;
+        meter.begin()?;
         loop {
             let message = self.rx.recv()?;
             let now = self.clock.now();
@@ -372,6 +419,7 @@ impl<T: Tx, R: Rx> Ends<'_, T, R> {
             }
             last = now;
         }
+        meter.end()?;
         times.messages = times.histogram.len();
         times.ns = self.clock.ns(last.saturating_sub(begun)) * times.messages as f64
             / received.max(1) as f64;
@@ -396,6 +444,7 @@ impl Limits {
 mod tests {
     use std::thread;
 
+    use nix::sys::resource::UsageWho;
     use quoit_transports::{Pipe, Shape, Side, Transport, Wait};
 
     use super::*;
@@ -430,13 +479,21 @@ mod tests {
             let server = scope.spawn(move || {
                 let board = Board::open(there).unwrap();
                 let (tx, rx) = Pipe::ends(server, Side::Server, &shape).unwrap();
-                Ends { tx, rx, board: &board, clock, size, spoil }.answer(work, &limits).unwrap()
+                let mut meter = Meter::new(&board, UsageWho::RUSAGE_THREAD, false);
+                let mut ends = Ends { tx, rx, board: &board, clock, size, spoil };
+                let done = ends.answer(work, &limits, &mut meter).unwrap();
+                meter.usage().unwrap();
+                done
             });
             let board = Board::open(here).unwrap();
             let (tx, rx) = Pipe::ends(client, Side::Client, &shape).unwrap();
             let tx = Stalling { tx, before: 50 };
-            let done = Ends { tx, rx, board: &board, clock, size, spoil }.ask(work, &limits);
-            (done.unwrap(), server.join().unwrap())
+            let mut meter = Meter::new(&board, UsageWho::RUSAGE_THREAD, false);
+            let done = Ends { tx, rx, board: &board, clock, size, spoil }
+                .ask(work, &limits, &mut meter)
+                .unwrap();
+            meter.usage().unwrap();
+            (done, server.join().unwrap())
         })
     }
 

@@ -33,7 +33,8 @@ pub(crate) struct EndArgs {}
 /// Columns: P50 [RUNS], P99, P99.9 are times; xFLAG is P50 over the floor, xSLOT over transport `floor` (one reused slot:
 /// payload, then flag) of the same size; what a sleeper costs at least is transport `futex`, such a slot with the
 /// kernel's futex. CPU s, CALLS and SWITCH are of both processes, for a million messages (of a fixed rate the receiver's
-/// alone): processor seconds, system calls (counted under ptrace in a run of its own) and context switches.
+/// alone), from the first message to the last: processor seconds, system calls (counted under ptrace in a run of its own)
+/// and context switches.
 ///
 /// The verdict is that the machine was too noisy if more than a quarter of the samples have a floor more than a quarter
 /// off the median floor, or two floors that differ by more than a quarter; if the host took more than 1 % of the
@@ -42,9 +43,9 @@ pub(crate) struct EndArgs {}
 ///
 /// With --json, an object: `environment`; `floor` (`flag_ns`, `spread_ns`, `samples`, `slots`); `results`, with
 /// `transport`, `place`, `wait`, `work`, `size`, `p50_ns`, `p90_ns`, `p99_ns`, `p999_ns`, `max_ns`, `samples`, `messages`,
-/// `msgs_per_s`, `bytes_per_s`, `floor_ns`, `to_floor`, `to_slot`, `runs`, `spread`, `per_million` and `each` (the runs);
-/// `skipped`, each with its `reason`; `system_calls` (why they were not counted, or null); `verdict` (`conclusive`,
-/// `reasons`).
+/// `msgs_per_s`, `bytes_per_s`, `floor_ns`, `to_floor`, `to_slot`, `runs`, `spread`, `per_million`, `counted` (`messages`
+/// and `system_calls` of the run under ptrace) and `each` (the runs); `skipped`, each with its `reason`; `system_calls`
+/// (why they were not counted, or null); `verdict` (`conclusive`, `reasons`).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to ask of them: roundtrip, stream, wake, fixed-rate
