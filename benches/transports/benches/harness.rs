@@ -43,6 +43,8 @@ const SIZES: &[usize] = &[8, 64, 256, 1024, 4096, 65536];
 const SLOT_SIZES: &[usize] = &[8, 40, 256, 1024];
 /// For questions about where a payload begins.
 const FINE_SIZES: &[usize] = &[48, 128, 192, 256, 512, 1024, 4096, 65536];
+/// For questions about lengths that differ: the most of them. Up to 48 bytes lie on the line of their header.
+const MOST: &[usize] = &[32, 48, 64, 1024];
 const BOTH: &[Workload] = &[Workload::Roundtrip, Workload::Stream];
 const ROUNDTRIP: &[Workload] = &[Workload::Roundtrip];
 
@@ -147,15 +149,15 @@ impl textbook::Design for Close {
 }
 
 fn row<D: Design>(name: &'static str, what: &'static str) -> Row {
-    Row { name, what, burst: burst::<Bare<D>, false>, workloads: BOTH }
+    Row { name, what, burst: burst::<Bare<D>, false, false>, workloads: BOTH }
 }
 
 fn slots<D: textbook::Design>(name: &'static str, what: &'static str) -> Row {
-    Row { name, what, burst: burst::<Textbook<D>, false>, workloads: BOTH }
+    Row { name, what, burst: burst::<Textbook<D>, false, false>, workloads: BOTH }
 }
 
 fn shipped<M: Manner>(name: &'static str, what: &'static str) -> Row {
-    Row { name, what, burst: burst::<Quoit<M>, false>, workloads: BOTH }
+    Row { name, what, burst: burst::<Quoit<M>, false, false>, workloads: BOTH }
 }
 
 fn base() -> Row {
@@ -167,13 +169,13 @@ fn questions() -> Vec<Question> {
     let slot = Row {
         name: "slot",
         what: "one reused slot: payload, then flag",
-        burst: burst::<Slots, false>,
+        burst: burst::<Slots, false, false>,
         workloads: ROUNDTRIP,
     };
     let holding = Row {
         name: "reply first",
         what: "the server answers before it releases the request",
-        burst: burst::<Bare<Base>, true>,
+        burst: burst::<Bare<Base>, true, false>,
         workloads: ROUNDTRIP,
     };
     vec![
@@ -284,6 +286,28 @@ fn questions() -> Vec<Question> {
             rows: vec![Row { workloads: ROUNDTRIP, ..base() }, holding],
         },
         Question {
+            name: "lengths",
+            asks: "what does it cost that a message is not as long as the one before?",
+            sizes: MOST,
+            yardstick: true,
+            rows: vec![
+                base(),
+                Row {
+                    name: "base mixed",
+                    what: "every default, any length up to this",
+                    burst: burst::<Bare<Base>, false, true>,
+                    workloads: BOTH,
+                },
+                shipped::<Spins>("quoit", "the ring that ships, spinning"),
+                Row {
+                    name: "quoit mixed",
+                    what: "the same, any length up to this",
+                    burst: burst::<Quoit<Spins>, false, true>,
+                    workloads: BOTH,
+                },
+            ],
+        },
+        Question {
             name: "mpmc",
             asks: "what does it cost that every slot has an owner?",
             sizes: SLOT_SIZES,
@@ -293,7 +317,7 @@ fn questions() -> Vec<Question> {
                 Row {
                     name: "quoit mpmc",
                     what: "the ring that ships, spinning",
-                    burst: burst::<Mpmc<Spins>, false>,
+                    burst: burst::<Mpmc<Spins>, false, false>,
                     workloads: BOTH,
                 },
                 slots::<Touching>("textbook touch", "the lines after the first touched"),

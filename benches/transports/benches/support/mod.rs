@@ -14,6 +14,7 @@ use std::rc::Rc;
 pub(crate) mod bare;
 pub(crate) mod copy;
 pub(crate) mod floor;
+pub(crate) mod lengths;
 pub(crate) mod proc;
 pub(crate) mod quoit;
 pub(crate) mod report;

@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use quoit_transports::{Board, Check, Clock, Seen, Source, pin};
+use quoit_transports::{Board, Clock, Seen, pin};
 
+use super::lengths::{Checks, Sources};
 use super::proc::{Arena, Child, Watchdog};
 use super::{Candidate, Rx, Tx, Way, floor};
 
@@ -172,8 +173,10 @@ const MEAN: usize = 6;
 /// Runs one burst: a fresh mapping, a fresh child, floor, workload, floor.
 ///
 /// `REPLY_FIRST` makes the server answer while it still holds the request, instead of releasing
-/// the request first.
-pub(crate) fn burst<T: Candidate, const REPLY_FIRST: bool>(job: &Job) -> io::Result<Outcome> {
+/// the request first. `MIXED` messages have any length up to that of the job.
+pub(crate) fn burst<T: Candidate, const REPLY_FIRST: bool, const MIXED: bool>(
+    job: &Job,
+) -> io::Result<Outcome> {
     let _watchdog = Watchdog::start(PATIENCE);
     // For each way what it takes, from a page on.
     let arena = Rc::new(Arena::new(2 * T::room(job).next_multiple_of(4096))?);
@@ -183,10 +186,10 @@ pub(crate) fn burst<T: Candidate, const REPLY_FIRST: bool>(job: &Job) -> io::Res
     let child = Child::fork(|| {
         pin(job.cores.1)?;
         arena.populate();
-        serve::<T, REPLY_FIRST>(board, &candidate, job);
+        serve::<T, REPLY_FIRST, MIXED>(board, &candidate, job);
         Ok(())
     })?;
-    let mut outcome = drive(board, &candidate, job);
+    let mut outcome = drive::<T, MIXED>(board, &candidate, job);
     child.join()?;
     outcome.errors += board.word(ERRORS).load(Acquire);
     if job.workload == Workload::Stream {
@@ -198,14 +201,14 @@ pub(crate) fn burst<T: Candidate, const REPLY_FIRST: bool>(job: &Job) -> io::Res
 }
 
 /// Checks messages, and goes on when one is wrong: the harness counts them, and fails at the end.
-struct Checked {
-    check: Check,
+struct Checked<const MIXED: bool> {
+    check: Checks<MIXED>,
     errors: u64,
 }
 
-impl Checked {
-    fn new(size: usize) -> Checked {
-        Checked { check: Check::new(size), errors: 0 }
+impl<const MIXED: bool> Checked<MIXED> {
+    fn new(size: usize) -> Self {
+        Checked { check: Checks::new(size), errors: 0 }
     }
 
     /// Reads every byte of a message; false if it was the last.
@@ -223,16 +226,16 @@ impl Checked {
 }
 
 /// The client.
-fn drive<T: Candidate>(board: &Board, candidate: &T, job: &Job) -> Outcome {
+fn drive<T: Candidate, const MIXED: bool>(board: &Board, candidate: &T, job: &Job) -> Outcome {
     let (mut tx, mut rx) = (candidate.tx(Way::There), candidate.rx(Way::Back));
     while board.word(READY).load(Acquire) == 0 {
         std::thread::yield_now();
     }
     let before = floor::ping(board, job.clock, job.check);
     let mut outcome = match job.workload {
-        Workload::Roundtrip => ask(&mut tx, &mut rx, job),
+        Workload::Roundtrip => ask::<MIXED>(&mut tx, &mut rx, job),
         Workload::Stream => {
-            pour(&mut tx, job);
+            pour::<MIXED>(&mut tx, job);
             Outcome::default()
         }
     };
@@ -242,14 +245,18 @@ fn drive<T: Candidate>(board: &Board, candidate: &T, job: &Job) -> Outcome {
 }
 
 /// The server.
-fn serve<T: Candidate, const REPLY_FIRST: bool>(board: &Board, candidate: &T, job: &Job) {
+fn serve<T: Candidate, const REPLY_FIRST: bool, const MIXED: bool>(
+    board: &Board,
+    candidate: &T,
+    job: &Job,
+) {
     let (mut tx, mut rx) = (candidate.tx(Way::Back), candidate.rx(Way::There));
     board.word(READY).store(1, Release);
     floor::pong(board);
     let errors = match job.workload {
-        Workload::Roundtrip if REPLY_FIRST => answer_holding(&mut tx, &mut rx, job.size),
-        Workload::Roundtrip => answer(&mut tx, &mut rx, job.size),
-        Workload::Stream => drain(board, &mut rx, job),
+        Workload::Roundtrip if REPLY_FIRST => answer_holding::<MIXED>(&mut tx, &mut rx, job.size),
+        Workload::Roundtrip => answer::<MIXED>(&mut tx, &mut rx, job.size),
+        Workload::Stream => drain::<MIXED>(board, &mut rx, job),
     };
     board.word(ERRORS).store(errors, Release);
     floor::pong(board);
@@ -257,8 +264,9 @@ fn serve<T: Candidate, const REPLY_FIRST: bool>(board: &Board, candidate: &T, jo
 
 /// Round trips, each timed; the reply is checked like the request.
 #[inline(never)]
-fn ask(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
-    let (mut source, mut check) = (Source::new(job.size), Checked::new(job.size));
+fn ask<const MIXED: bool>(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
+    let (mut source, mut check) =
+        (Sources::<MIXED>::new(job.size), Checked::<MIXED>::new(job.size));
     let mut trips = Trips::new(job.clock);
     let first = job.clock.now();
     let (warm, end) =
@@ -289,8 +297,8 @@ fn ask(tx: &mut impl Tx, rx: &mut impl Rx, job: &Job) -> Outcome {
 
 /// Checks and releases each request, then answers it.
 #[inline(never)]
-fn answer(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
-    let (mut source, mut check) = (Source::new(size), Checked::new(size));
+fn answer<const MIXED: bool>(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
+    let (mut source, mut check) = (Sources::<MIXED>::new(size), Checked::<MIXED>::new(size));
     while rx.recv(|message| check.look(message)) {
         source.emit(|message| tx.send(message));
     }
@@ -299,8 +307,8 @@ fn answer(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
 
 /// Checks and answers each request, then releases it.
 #[inline(never)]
-fn answer_holding(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
-    let (mut source, mut check) = (Source::new(size), Checked::new(size));
+fn answer_holding<const MIXED: bool>(tx: &mut impl Tx, rx: &mut impl Rx, size: usize) -> u64 {
+    let (mut source, mut check) = (Sources::<MIXED>::new(size), Checked::<MIXED>::new(size));
     while rx.recv(|message| {
         let goes_on = check.look(message);
         if goes_on {
@@ -319,8 +327,8 @@ fn stride(size: usize) -> u64 {
 
 /// Sends until the time is over.
 #[inline(never)]
-fn pour(tx: &mut impl Tx, job: &Job) {
-    let mut source = Source::new(job.size);
+fn pour<const MIXED: bool>(tx: &mut impl Tx, job: &Job) {
+    let mut source = Sources::<MIXED>::new(job.size);
     let end = job.clock.now() + job.clock.ticks(job.run);
     while job.clock.now() < end {
         for _ in 0..stride(job.size) {
@@ -332,8 +340,8 @@ fn pour(tx: &mut impl Tx, job: &Job) {
 
 /// Receives and checks until the end, by windows.
 #[inline(never)]
-fn drain(board: &Board, rx: &mut impl Rx, job: &Job) -> u64 {
-    let mut check = Checked::new(job.size);
+fn drain<const MIXED: bool>(board: &Board, rx: &mut impl Rx, job: &Job) -> u64 {
+    let mut check = Checked::<MIXED>::new(job.size);
     let mut windows = Windows::new(job.clock);
     let warm = job.clock.now() + job.clock.ticks(job.run / WARM_UP);
     let (stride, mut warming) = (stride(job.size), true);
