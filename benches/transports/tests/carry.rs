@@ -1,13 +1,34 @@
 //! Every transport carries what it is given, in every manner of waiting. The two ends are threads here: what is tested
 //! is the transport, not its speed.
 
+use std::any::type_name;
+use std::io::Write;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
+use std::time::Duration;
 
 use quoit_transports::{
     Check, Futex, Name, Refusal, Rx, Seen, Shape, Side, Source, Threads, Transport, Tx, Wait, with,
 };
 
+/// When threads that sleep are taken for hung.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// Dropped at the end of what may hang; if it is not, the program is ended and says what hung.
+fn watched(what: String) -> Sender<()> {
+    let (done, end) = mpsc::channel();
+    thread::spawn(move || {
+        if end.recv_timeout(HUNG) == Err(RecvTimeoutError::Timeout) {
+            // Nothing else would end two threads of which one sleeps for good. Past the harness, which is ended with it.
+            let _ = std::io::stderr().write_all(format!("hung: {what}\n").as_bytes());
+            std::process::abort();
+        }
+    });
+    done
+}
+
 fn carry<T: Transport>(shape: Shape, trips: u64) -> Result<(), String> {
+    let _watch = watched(format!("{} carries {shape:?}", type_name::<T>()));
     let laid = match T::lay(&shape) {
         Ok(laid) => laid,
         Err(Refusal::Here(why)) => return Err(why),
@@ -59,6 +80,7 @@ fn a_slot_between_threads_carries_messages_of_every_size_in_every_manner() {
 /// One end that goes after a message, and another that goes on.
 fn part<T: Transport>(wait: Wait) {
     let shape = Shape { size: 8, wait };
+    let _watch = watched(format!("{} is left, {wait:?}", type_name::<T>()));
     let laid = T::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let (client, server, names) = (laid.client, laid.server, laid.names);
     let (mut tx, mut rx) = T::ends(client, Side::Client, &shape).unwrap();
@@ -96,6 +118,7 @@ fn a_sender_at_a_slot_waits_until_the_last_message_was_taken() {
 
 /// So many messages, one behind the other; how many arrived as they were sent.
 fn stream<T: Transport>(shape: Shape, messages: u64) -> u64 {
+    let _watch = watched(format!("{} streams {shape:?}", type_name::<T>()));
     let laid = T::lay(&shape).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let (client, server, names) = (laid.client, laid.server, laid.names);
     let arrived = thread::scope(|scope| {
