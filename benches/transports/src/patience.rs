@@ -15,8 +15,9 @@ use crate::Wait;
 /// So long an adaptive end asks before it sleeps: about as long as a ring's.
 pub(crate) const SPINS: Duration = Duration::from_micros(50);
 
-/// After so many attempts in vain an end that spins gives way once: it may share its core with the other.
-const IN_VAIN: u32 = 64;
+/// After so many looks in vain an end that does not sleep gives way once, as a ring's does: it may share its core with the
+/// other.
+pub(crate) const IN_VAIN: u64 = 64;
 
 /// The manner of one end.
 #[derive(Clone, Copy, Debug)]
@@ -52,22 +53,20 @@ impl Patience {
         fd: impl AsFd,
         mut attempt: impl FnMut() -> nix::Result<T>,
     ) -> io::Result<T> {
-        let (mut since, mut in_vain) = (None, 0);
+        let (mut since, mut in_vain) = (None, 0_u64);
         loop {
             match attempt() {
                 Ok(done) => return Ok(done),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if self.wait == Wait::Spin => {
-                    in_vain += 1;
-                    if in_vain % IN_VAIN == 0 {
-                        std::thread::yield_now();
-                    }
-                }
                 Err(Errno::EAGAIN) => {
-                    let start = *since.get_or_insert_with(Instant::now);
-                    if start.elapsed() >= SPINS {
+                    in_vain += 1;
+                    if self.wait != Wait::Spin
+                        && since.get_or_insert_with(Instant::now).elapsed() >= SPINS
+                    {
                         self.sleep(fd.as_fd())?;
                         since = None;
+                    } else if in_vain % IN_VAIN == 0 {
+                        std::thread::yield_now();
                     }
                 }
                 Err(error) => return Err(error.into()),

@@ -16,14 +16,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Instant;
 
 use crate::Wait;
-use crate::patience::SPINS;
+use crate::patience::{IN_VAIN, SPINS};
 
 pub(crate) const FULL: u32 = 1;
 const ASLEEP: u32 = 2;
 const GONE: u32 = 4;
-
-/// An end that has seen nothing for so many looks shares its core with the other, and gives way.
-const LOOKS: u32 = 4_000;
 
 /// Where the two ends sleep.
 pub(crate) trait Bed {
@@ -36,7 +33,7 @@ pub(crate) trait Bed {
 /// Waits until the slot is full, or empty; an error if that will never be, because the other end is gone.
 #[inline(always)]
 pub(crate) fn until<B: Bed>(word: &AtomicU32, full: u32, wait: Wait) -> io::Result<()> {
-    let (mut looks, mut since) = (0, None);
+    let (mut in_vain, mut since) = (0_u64, None);
     loop {
         // Acquire: pairs with the Release in `turn`, so the slot is ours to read, or to write again.
         let seen = word.load(Acquire);
@@ -53,8 +50,8 @@ pub(crate) fn until<B: Bed>(word: &AtomicU32, full: u32, wait: Wait) -> io::Resu
                 since = None;
             }
             Wait::Adaptive | Wait::Spin => {
-                looks += 1;
-                if looks % LOOKS == 0 {
+                in_vain += 1;
+                if in_vain % IN_VAIN == 0 {
                     std::thread::yield_now();
                 }
                 std::hint::spin_loop();
