@@ -41,6 +41,9 @@ const LONGEST_NAP: u32 = 4;
 /// So many naps, about a quarter of a second, before they grow to whole slices.
 const SHORT_NAPS: u32 = 20;
 
+/// In the seats below this one they do not grow: so somebody looks soon at few processes as at many, and the many cost no more.
+const WATCHMEN: u32 = 8;
+
 /// How often to look for a free seat before the table is called full: another may be looking at one at the same moment.
 const TRIES: u32 = 8;
 
@@ -793,11 +796,12 @@ impl Tie for &Party {
             return Some(SLICE);
         }
         // Somebody holds what is waited for: it will be done in a moment, or it is dead. Whoever lives and is not done for
-        // long is asked after less and less often.
+        // long is asked after less and less often, but for the few who watch for all.
         let naps = self.naps.get();
         self.naps.set(naps.saturating_add(1));
         let power = match naps {
             0..SHORT_NAPS => naps.min(LONGEST_NAP),
+            _ if self.seat.number < WATCHMEN => LONGEST_NAP,
             _ => LONGEST_NAP + (naps - SHORT_NAPS).min(4),
         };
         Some(Duration::from_millis(1 << power).min(SLICE))
@@ -822,9 +826,14 @@ mod tests {
     use crate::endpoint::{Endpoint, Kind};
     use crate::options::Options;
     use crate::os::testing;
+    use std::iter;
 
+    /// A receiver at a ring of its own.
     fn receiver(name: &str) -> Party {
-        let ring = Endpoint::create(name, Kind::Mpmc, None, &Options::new()).unwrap();
+        at(Endpoint::create(name, Kind::Mpmc, None, &Options::new()).unwrap())
+    }
+
+    fn at(ring: Endpoint) -> Party {
         Party::join(Place {
             view: ring.slots().unwrap(),
             role: Role::Receiver,
@@ -845,13 +854,34 @@ mod tests {
         (0..count).map(|_| sleep()).collect()
     }
 
+    /// What the first twenty are, for everybody.
+    fn short() -> Vec<u128> {
+        [&[1, 2, 4, 8][..], &[16; 16]].concat()
+    }
+
     #[test]
-    fn naps_grow_while_it_is_one_holder_and_begin_anew_with_the_next() {
+    fn whoever_has_one_of_the_first_seats_keeps_its_naps_short() {
         let dir = testing::dir();
         let mut party = &receiver(&dir.name("jobs"));
         party.count_wait();
-        let short = [&[1, 2, 4, 8][..], &[16; 16]].concat();
-        let all = [&short[..], &[16, 32, 64, 100, 100]].concat();
+        assert_eq!(sleeps(party, Some(70), 25), [&short()[..], &[16; 5]].concat());
+        assert_eq!(sleeps(party, None, 2), [100, 100], "nobody holds anything");
+    }
+
+    #[test]
+    fn naps_grow_while_it_is_one_holder_and_begin_anew_with_the_next() {
+        let dir = testing::dir();
+        let name = dir.name("jobs");
+        let _watchmen: Vec<_> = iter::once(receiver(&name))
+            .chain(
+                (1..WATCHMEN)
+                    .map(|_| at(Endpoint::open(&name, Kind::Mpmc, None, &Options::new()).unwrap())),
+            )
+            .collect();
+        let mut party = &at(Endpoint::open(&name, Kind::Mpmc, None, &Options::new()).unwrap());
+        assert_eq!(party.seat.number, WATCHMEN);
+        party.count_wait();
+        let all = [&short()[..], &[16, 32, 64, 100, 100]].concat();
         assert_eq!(sleeps(party, Some(7), 25), all);
         assert_eq!(sleeps(party, Some(8), 3), [1, 2, 4], "another holder");
         assert_eq!(sleeps(party, Some(7), 25), all);
