@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::worker;
+use crate::worker::{self, FORSAKEN};
 
 /// Obeys until nobody gives orders any more.
 pub(crate) fn run() {
@@ -17,6 +17,8 @@ pub(crate) fn run() {
     let mut answers = socket.try_clone().unwrap();
     for order in BufReader::new(socket).lines() {
         let order = order.unwrap();
+        // SAFETY: alarm takes a number. Whoever is asked now and then is not forgotten.
+        unsafe { libc::alarm(FORSAKEN) };
         let answer = match order.split_once(' ') {
             Some(("reap", process)) => end_of(process, 0),
             Some(("ended", process)) => end_of(process, libc::WNOHANG),

@@ -23,6 +23,9 @@ pub(crate) struct Worker {
     control: Journal,
 }
 
+/// So many seconds after it was last asked, a process whose test is gone is no more.
+pub(crate) const FORSAKEN: u32 = 900;
+
 /// Does what the environment says, if it does.
 pub(crate) fn run() {
     if let Ok(work) = std::env::var(WORKER) {
@@ -35,7 +38,7 @@ pub(crate) fn work_at(work: &str) {
     // SAFETY: prctl and alarm take numbers only. Whatever happens to the test, its children end.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     // SAFETY: as above.
-    unsafe { libc::alarm(900) };
+    unsafe { libc::alarm(FORSAKEN) };
     let words: Vec<&str> = work.split(' ').collect();
     if words[2..] == ["nursery"] {
         return nursery::run();
