@@ -84,6 +84,11 @@ pub(crate) fn run<'a>(
     };
     let sound = in_parallel("tests as they are", jobs, &names, |name| {
         let output = one(name, &Mutation::Nothing)?;
+        for (_, _, catch) in pairs.iter().filter(|(_, _, catch)| catch.by == *name) {
+            let line = Regex::new(&catch.says)?;
+            let said = output.said.lines().any(|said| line.is_match(said));
+            ensure!(!said, "{name} says {:?} without any mutant", catch.says);
+        }
         passes(&output).with_context(|| format!("{name} without any mutant:\n{}", output.said))
     })?;
     let skipped: BTreeMap<&str, String> =

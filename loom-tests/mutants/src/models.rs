@@ -356,7 +356,7 @@ pub(crate) fn execute(
     command.args(["--exact", test.test(), "--nocapture"]).env("RUST_BACKTRACE", "0");
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
-        if name.starts_with("LOOM_") || name.starts_with("MODEL_") {
+        if ["LOOM_", "MODEL_", "QUOIT_"].iter().any(|ours| name.starts_with(ours)) {
             command.env_remove(&variable);
         }
     }
