@@ -1,4 +1,4 @@
-# What CI runs, by the same names. Every recipe is plain cargo.
+# What CI runs, by the same names. Every recipe is plain cargo, or a script that is.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -95,15 +95,16 @@ steps:
 torture:
     .ci/torture
 
-# The same for hours, and all else that kills, interrupts and garbles.
+# The same for hours, in debug too, and all else that kills, interrupts and garbles; the last needs cargo-fuzz.
 torture-long: torture
     QUOIT_STEPS=all cargo test --test steps
     QUOIT_TEST_ROUNDS=1000000000 cargo test --release --test garbage torture -- --nocapture
+    {{just_executable()}} garbage
+    {{just_executable()}} oracle
     {{just_executable()}} crowd
     {{just_executable()}} history
-    {{just_executable()}} fuzz 600
-    {{just_executable()}} kills
     {{just_executable()}} deaths
+    {{just_executable()}} fuzz 600
 
 # 200 MB through `send --raw | recv --raw`, in every arrangement.
 bigpipe:
