@@ -41,7 +41,8 @@ const LONGEST_NAP: u32 = 4;
 /// So many naps, about a quarter of a second, before they grow to whole slices.
 const SHORT_NAPS: u32 = 20;
 
-/// In the seats below this one they do not grow: so somebody looks soon at few processes as at many, and the many cost no more.
+/// In the seats below this one they do not grow: at few processes everybody looks soon, and at many only some do, so that they cost no
+/// more.
 const WATCHMEN: u32 = 8;
 
 /// How often to look for a free seat before the table is called full: another may be looking at one at the same moment.
@@ -796,7 +797,7 @@ impl Tie for &Party {
             return Some(SLICE);
         }
         // Somebody holds what is waited for: it will be done in a moment, or it is dead. Whoever lives and is not done for
-        // long is asked after less and less often, but for the few who watch for all.
+        // long is asked after less and less often, but in the first seats.
         let naps = self.naps.get();
         self.naps.set(naps.saturating_add(1));
         let power = match naps {

@@ -68,8 +68,8 @@ const LOOK_FAR_AWAY: u32 = 24;
 /// So many bytes ahead of the receiver, the sender is out of its way.
 const OUT_OF_THE_WAY: u64 = 64 * LINE;
 
-/// From so many bytes a record on, each side asks for lines before it comes to them. For shorter ones a round trip would suffer:
-/// its next look at a line waits behind what was asked for.
+/// From so many bytes a record on, each side asks for lines before it comes to them, where it does what it did before. For shorter
+/// ones a round trip would suffer: its next look at a line waits behind what was asked for.
 const LONG: u64 = 8 * LINE;
 
 /// How far ahead of its position the sender asks for lines that it will fill, and the receiver for lines that it will read: far
@@ -77,7 +77,7 @@ const LONG: u64 = 8 * LINE;
 const SENDER_ASKS: u64 = 16 * LINE;
 const RECEIVER_ASKS: u64 = 32 * LINE;
 
-/// The most that is asked for at once: a processor keeps no more at hand.
+/// The most that is asked for at once: lines beyond would push the first ones out again.
 const ASKS_MOST: u64 = 1024 * LINE;
 
 /// A sender that found the ring full waits a moment for this part of it.

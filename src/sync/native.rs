@@ -239,7 +239,7 @@ pub fn remote_fence() -> bool {
 #[inline(always)]
 pub fn will_write(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint. Processors without it take these bytes for a no-operation.
+    // SAFETY: a hint. Processors since 2006 that do not have it take these bytes for a no-operation.
     unsafe {
         core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }
