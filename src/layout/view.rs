@@ -297,3 +297,44 @@ impl View<Slots> {
         self.data_word(seat * SEAT_LEN + word.offset() as u64)
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// A line of memory that nobody touches.
+    #[repr(align(64))]
+    #[derive(Clone)]
+    struct Block(#[allow(dead_code)] [u8; LINE as usize]);
+
+    impl Keeper for Vec<Block> {}
+
+    fn view(ring: Geometry) -> View {
+        let lines = (CONTROL_LEN as u64 + ring.bytes()) / LINE;
+        let mut memory = vec![Block([0; LINE as usize]); lines as usize];
+        let base = NonNull::new(memory.as_mut_ptr()).expect("not empty").cast();
+        // SAFETY: V1: the keeper holds as many bytes, aligned to a line, and they stay where they are.
+        unsafe { View::over(base, ring, Arc::new(memory)) }
+    }
+
+    #[test]
+    fn a_hint_names_each_line_and_none_behind_the_memory() {
+        let ring = Geometry::new(4096).expect("legal");
+        let view = view(ring);
+        for (position, len, named) in [
+            (0, 3 * LINE, 3),
+            (64, 1, 1),
+            (128, 0, 0),
+            (4096 - 128, 1 << 20, 2),
+            (4096 - 64, u64::MAX, 1),
+            (0u64.wrapping_sub(64), 4096, 1),
+        ] {
+            let lines = RefCell::new(Vec::new());
+            view.each_line(position, len, |line| lines.borrow_mut().push(line));
+            let first = ring.offset(position);
+            let want = (0..named).map(|line| view.data(first + line * LINE).cast_const());
+            assert_eq!(lines.into_inner(), want.collect::<Vec<_>>(), "{len} bytes at {position}");
+        }
+    }
+}
