@@ -35,8 +35,8 @@ trait End: Sized {
     fn exchange(&mut self, worker: &mut Worker, number: u64);
 }
 
-macro_rules! end {
-    ($end:ty, |$it:ident, $worker:ident, $number:ident| $exchange:block) => {
+macro_rules! ends {
+    ($($end:ty)*, |$it:ident, $worker:ident, $number:ident| $exchange:block) => {$(
         impl End for $end {
             fn open(name: &str) -> Result<Self, OpenError> {
                 <$end>::open(name)
@@ -52,29 +52,15 @@ macro_rules! end {
                 $exchange
             }
         }
-    };
+    )*};
 }
 
-end!(spsc::Sender, |tx, worker, number| {
+ends!(spsc::Sender mpmc::Sender, |tx, worker, number| {
     let message = body(number);
     let _ = worker.call(Doing::Sending, None, || tx.try_send(&message)).map_err(Refusal::from);
 });
 
-end!(mpmc::Sender, |tx, worker, number| {
-    let message = body(number);
-    let _ = worker.call(Doing::Sending, None, || tx.try_send(&message)).map_err(Refusal::from);
-});
-
-end!(spsc::Receiver, |rx, worker, _number| {
-    let took = worker.call(Doing::Receiving, Some(A_MOMENT), || rx.recv_timeout(A_MOMENT));
-    if let Ok(message) = took.map_err(Refusal::from) {
-        worker.doing(Doing::InHand);
-        id_in(&message.to_vec());
-        worker.call(Doing::Releasing, None, || drop(message));
-    }
-});
-
-end!(mpmc::Receiver, |rx, worker, _number| {
+ends!(spsc::Receiver mpmc::Receiver, |rx, worker, _number| {
     let took = worker.call(Doing::Receiving, Some(A_MOMENT), || rx.recv_timeout(A_MOMENT));
     if let Ok(message) = took.map_err(Refusal::from) {
         worker.doing(Doing::InHand);
