@@ -20,6 +20,8 @@ use quoit::{Delivery, Info, Options};
 
 use crate::journal::Journal;
 use crate::notes::{self, GO, READY, THREAD};
+pub(crate) use crate::random::Random;
+use crate::random::seed;
 
 /// Whether the claims run at their full size.
 pub(crate) fn full() -> bool {
@@ -44,35 +46,12 @@ pub(crate) fn say(line: &str) {
     unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
 }
 
-/// A small generator of numbers that look random: SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
     /// The same moments again with `QUOIT_TEST_SEED`.
     pub(crate) fn seeded(what: &str) -> Random {
-        let seed = match env::var("QUOIT_TEST_SEED") {
-            Ok(seed) => seed.parse().unwrap(),
-            Err(_) => std::process::id().into(),
-        };
+        let seed = seed();
         say(&format!("{what}: seed {seed}; QUOIT_TEST_SEED={seed} draws the same again"));
         Random(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// True once in so many times.
-    pub(crate) fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
     }
 }
 

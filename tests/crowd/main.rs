@@ -15,6 +15,7 @@ mod journal;
 mod names;
 mod notes;
 mod nursery;
+mod random;
 mod restarts;
 mod seats;
 mod stalled;

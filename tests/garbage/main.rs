@@ -19,6 +19,8 @@ mod journal;
 #[allow(dead_code)]
 mod notes;
 mod opening;
+#[path = "../crowd/random.rs"]
+mod random;
 mod scribbler;
 mod seal;
 mod sketch;

@@ -21,6 +21,8 @@ mod log;
 #[path = "../crowd/notes.rs"]
 #[allow(dead_code)]
 mod notes;
+#[path = "../crowd/random.rs"]
+mod random;
 mod runs;
 mod worker;
 mod wrong;

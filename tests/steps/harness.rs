@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::random::{Random, seed};
 use crate::tracer;
 
 /// A boundary that takes longer hangs.
@@ -208,13 +209,6 @@ fn inside(test: &str, folder: PathBuf, all: bool, body: impl FnOnce(&mut Lab)) {
     lab.at(DONE);
 }
 
-fn seed() -> u64 {
-    match env::var("QUOIT_TEST_SEED") {
-        Ok(seed) => seed.parse().unwrap(),
-        Err(_) => std::process::id().into(),
-    }
-}
-
 /// Whatever happens to the thread that made it, this process ends with it.
 pub(crate) fn dies_with_its_parent() {
     // SAFETY: prctl takes numbers only here.
@@ -237,18 +231,5 @@ impl Lab {
     /// A path in the folder.
     pub(crate) fn path(&self, name: &str) -> String {
         self.folder.join(name).into_os_string().into_string().unwrap()
-    }
-}
-
-/// A small generator of numbers that look random: SplitMix64.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
     }
 }

@@ -25,6 +25,9 @@ mod comings;
 mod endings;
 mod errnos;
 mod harness;
+#[path = "../crowd/random.rs"]
+#[allow(dead_code)]
+mod random;
 mod receivers;
 mod refusals;
 mod repairs;
