@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use quoit::spsc::{self, Receiver, Sender};
 use quoit::{Delivery, Presence};
 
-use crate::boundaries::{Account, Case, Verdict, kill_at_each, track};
+use crate::boundaries::{Account, Case, Verdict};
 use crate::bytes::{Before, Ring, Shape};
-use crate::calls::{Call, Notes, Role, receive, send};
+use crate::calls::{Call, Notes, Role, between_gates, receive, send, whoever_survives};
 use crate::harness::Lab;
 use crate::repairs::Repaired;
 use crate::stage::{Found, Standing, Survivors, WAIT, body};
@@ -233,33 +233,17 @@ impl Death {
 fn other(call: Call, ring: &Ring) {
     let path = &ring.path;
     match call {
-        Call::Open(Role::Sender) => {
-            gate();
-            let _tx = Sender::open(path).unwrap();
-            gate();
-        }
-        Call::Open(Role::Receiver) => {
-            gate();
-            let _rx = Receiver::open(path).unwrap();
-            gate();
-        }
+        Call::Open(Role::Sender) => between_gates(|| Sender::open(path).unwrap()),
+        Call::Open(Role::Receiver) => between_gates(|| Receiver::open(path).unwrap()),
         Call::Leave(Role::Sender) => {
             let tx = Sender::open(path).unwrap();
-            gate();
-            drop(tx);
-            gate();
+            between_gates(|| drop(tx));
         }
         Call::Leave(Role::Receiver) => {
             let rx = Receiver::open(path).unwrap();
-            gate();
-            drop(rx);
-            gate();
+            between_gates(|| drop(rx));
         }
-        Call::Create => {
-            gate();
-            spsc::create(path, ring.options()).unwrap();
-            gate();
-        }
+        Call::Create => between_gates(|| spsc::create(path, ring.options()).unwrap()),
         call => panic!("a ring of bytes has no {call:?}"),
     }
 }
@@ -352,20 +336,7 @@ pub(crate) fn deaths(
     before: Before,
     (len, back, delivery): (usize, usize, Delivery),
 ) -> Account {
-    let mut all = Account::default();
-    let mut followed = None;
-    for survivors in [Survivors::ComeLater, Survivors::AreThere] {
-        let shape = Shape { len, back, delivery, survivors };
-        let mut death = Death::new(lab, call, before, shape);
-        // The two ways hardly differ, and to follow a call takes longer than all its deaths.
-        let track = match followed.take() {
-            Some(track) if !lab.all => track,
-            _ => track(lab, &mut death),
-        };
-        let account = kill_at_each(lab, &mut death, &track);
-        followed = Some(track);
-        account.say(lab, &death.to_string());
-        all.add(&account);
-    }
-    all
+    whoever_survives(lab, |lab, survivors| {
+        Death::new(lab, call, before, Shape { len, back, delivery, survivors })
+    })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quoit::mpmc::{self, Receiver, Sender};
 use quoit::{Delivery, Recovered};
 
-use crate::boundaries::{Case, Everyday, Verdict};
+use crate::boundaries::{Account, Case, Everyday, Verdict, kill_at_each, track};
 use crate::harness::Lab;
 use crate::repairs::Repaired;
 use crate::stage::{Before, Found, InHand, Shape, Stage, Standing, Survivors, WAIT, body};
@@ -465,49 +465,54 @@ fn other(call: Call, stage: &Stage) {
     match call {
         Call::Recover(Role::Sender) => {
             let tx = Sender::open(path).unwrap();
-            gate();
-            tx.recover().unwrap();
-            gate();
+            between_gates(|| tx.recover().unwrap());
         }
         Call::Recover(Role::Receiver) => {
             let rx = Receiver::open(path).unwrap();
-            gate();
-            rx.recover().unwrap();
-            gate();
+            between_gates(|| rx.recover().unwrap());
         }
-        Call::RecoverByName => {
-            gate();
-            quoit::recover(path).unwrap();
-            gate();
-        }
-        Call::Open(Role::Sender) => {
-            gate();
-            let _tx = Sender::open(path).unwrap();
-            gate();
-        }
-        Call::Open(Role::Receiver) => {
-            gate();
-            let _rx = Receiver::open(path).unwrap();
-            gate();
-        }
+        Call::RecoverByName => between_gates(|| quoit::recover(path).unwrap()),
+        Call::Open(Role::Sender) => between_gates(|| Sender::open(path).unwrap()),
+        Call::Open(Role::Receiver) => between_gates(|| Receiver::open(path).unwrap()),
         Call::Leave(Role::Sender) => {
             let tx = Sender::open(path).unwrap();
-            gate();
-            drop(tx);
-            gate();
+            between_gates(|| drop(tx));
         }
         Call::Leave(Role::Receiver) => {
             let rx = Receiver::open(path).unwrap();
-            gate();
-            drop(rx);
-            gate();
+            between_gates(|| drop(rx));
         }
-        _ => {
-            gate();
-            mpmc::create(path, stage.options()).unwrap();
-            gate();
-        }
+        _ => between_gates(|| mpmc::create(path, stage.options()).unwrap()),
     }
+}
+
+/// Every death of a call at either kind of ring, with each kind of survivors.
+pub(crate) fn whoever_survives<C: Case + std::fmt::Display>(
+    lab: &mut Lab,
+    death: impl Fn(&mut Lab, Survivors) -> C,
+) -> Account {
+    let mut all = Account::default();
+    let mut followed = None;
+    for survivors in [Survivors::ComeLater, Survivors::AreThere] {
+        let mut death = death(lab, survivors);
+        // The two ways hardly differ, and to follow a call takes longer than all its deaths.
+        let track = match followed.take() {
+            Some(track) if !lab.all => track,
+            _ => track(lab, &mut death),
+        };
+        let account = kill_at_each(lab, &mut death, &track);
+        followed = Some(track);
+        account.say(lab, &death.to_string());
+        all.add(&account);
+    }
+    all
+}
+
+/// A call between its gates; what comes of it is dropped behind them.
+pub(crate) fn between_gates<T>(call: impl FnOnce() -> T) {
+    gate();
+    let _kept = call();
+    gate();
 }
 
 impl std::fmt::Display for Death {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use quoit::Delivery::{AtLeastOnce, AtMostOnce};
 
-use crate::boundaries::{Account, kill_at_each, track};
-use crate::calls::{Call, Death};
+use crate::boundaries::Account;
+use crate::calls::{Call, Death, whoever_survives};
 use crate::harness::{Lab, alone};
 use crate::stage::Before::{self, DeadHands, Empty, Full, One, Skip};
-use crate::stage::{Shape, Survivors};
+use crate::stage::Shape;
 
 /// Every death of a call, whoever the survivors are.
 pub(crate) fn deaths(
@@ -18,22 +18,9 @@ pub(crate) fn deaths(
     before: Before,
     (slots, len, delivery): (usize, usize, quoit::Delivery),
 ) -> Account {
-    let mut all = Account::default();
-    let mut followed = None;
-    for survivors in [Survivors::ComeLater, Survivors::AreThere] {
-        let shape = Shape { slots, len, delivery, survivors };
-        let mut death = Death::new(lab, call, before, shape);
-        // The two ways hardly differ, and to follow a call takes longer than all its deaths.
-        let track = match followed.take() {
-            Some(track) if !lab.all => track,
-            _ => track(lab, &mut death),
-        };
-        let account = kill_at_each(lab, &mut death, &track);
-        followed = Some(track);
-        account.say(lab, &death.to_string());
-        all.add(&account);
-    }
-    all
+    whoever_survives(lab, |lab, survivors| {
+        Death::new(lab, call, before, Shape { slots, len, delivery, survivors })
+    })
 }
 
 /// Both ends of the call are among its boundaries: nothing delivered yet, and all delivered.
